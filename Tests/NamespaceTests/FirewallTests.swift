@@ -53,6 +53,36 @@ struct FirewallTests {
         #expect(toServer.ends.isEmpty && toNode.ends.isEmpty)
     }
 
+    @Test(
+        "Whoever only listens hears on within 3.5 s behind a firewall, beside other flows that pass or alone, from an open network or from a translated one",
+        arguments: [true, false], ["wlan", "home"])
+    func silentReceivers(isBesidePing: Bool, from: String) throws {
+        let lab = try Lab.shared
+        try lab.lab("move", "mn", from)
+        for peer in Self.cn { try lab.wait("mn is in \(from)") { try lab.on("mn", "ping", "-c", "1", "-W", "1", peer).status == 0 } }
+        let heard = try Traffic(
+            lab,
+            ways("cn", Self.cn).map { way in
+                var way = way
+                way.isHeardOnly = true
+                return way
+            })
+        defer { heard.end() }
+        let pings = isBesidePing ? try Self.cn.map { try lab.start("mn", "ping", "-i", "0.2", "-w", "60", $0) } : []
+        defer {
+            for ping in pings {
+                ping.terminate()
+                _ = try? ping.wait(seconds: 5)
+            }
+        }
+        #expect(heard.goesOn(within: 5), "\(heard.report)")
+        // Long enough that the pause before is over for whatever remembers packets.
+        Thread.sleep(forTimeInterval: 2)
+        try lab.lab("move", "mn", "firewall")
+        #expect(heard.goesOn(within: 3.5), "\(heard.report)\n\(lab.log("mn").suffix(6000))\n\(lab.log("cn").suffix(3000))")
+        #expect(heard.ends.isEmpty)
+    }
+
     /// Counts what passes a gateway over IPv6 in datagrams without a sum, and drops it if it is told to.
     private func watchSums(_ lab: Lab, _ gateway: String, drops: Bool = false) throws {
         let rule = "meta l4proto udp udp checksum 0 counter \(drops ? "drop" : "accept")"

@@ -2,7 +2,7 @@ import Foundation
 import Glibc
 import Testing
 
-/// Conversations that speak in both directions all the time: TCP connections, and UDP sockets that are connected to each other. It notes
+/// Conversations that speak all the time, in both directions unless told otherwise: TCP connections, and UDP sockets that are connected to each other. It notes
 /// what ends one: a reset or a refusal, not a loss.
 final class Traffic: @unchecked Sendable {
     struct Way {
@@ -10,6 +10,8 @@ final class Traffic: @unchecked Sendable {
         var near: String, far: String
         /// Where `far` is reached, and what `near` speaks from.
         var address: String, home: String
+        /// `near` sends nothing but the acknowledgements of TCP.
+        var isHeardOnly = false
     }
 
     /// One end of a conversation.
@@ -17,6 +19,8 @@ final class Traffic: @unchecked Sendable {
         let socket: HostSocket
         let name: String
         let isStream: Bool
+        /// Whether the other end speaks, and whether this one does.
+        var hears = true, speaks = true
         var received = 0
         var ended: String?
     }
@@ -58,8 +62,7 @@ final class Traffic: @unchecked Sendable {
                 if way.far == "plain" { try client.bind(way.home, port: 0) }
                 try client.connect(way.address, port: port)
                 let server = try listener.accept()
-                all.append(End(socket: client, name: "\(family) TCP \(number) at \(way.near)", isStream: true))
-                all.append(End(socket: server, name: "\(family) TCP \(number) at \(way.far)", isStream: true))
+                add(client, server, "\(family) TCP \(number)", isStream: true, way)
             }
             let datagrams = Self.ports.take()
             let (near, far) = (
@@ -69,8 +72,7 @@ final class Traffic: @unchecked Sendable {
             try far.bind(way.address, port: datagrams)
             try near.connect(way.address, port: datagrams)
             try far.connect(way.home, port: datagrams)
-            all.append(End(socket: near, name: "\(family) UDP at \(way.near)", isStream: false))
-            all.append(End(socket: far, name: "\(family) UDP at \(way.far)", isStream: false))
+            add(near, far, "\(family) UDP", isStream: false, way)
         }
         for end in all { _ = fcntl(end.socket.descriptor, F_SETFL, fcntl(end.socket.descriptor, F_GETFL) | O_NONBLOCK) }
         let thread = Thread { [self] in
@@ -83,10 +85,15 @@ final class Traffic: @unchecked Sendable {
         thread.start()
     }
 
+    private func add(_ near: HostSocket, _ far: HostSocket, _ name: String, isStream: Bool, _ way: Way) {
+        all.append(End(socket: near, name: "\(name) at \(way.near)", isStream: isStream, speaks: !way.isHeardOnly))
+        all.append(End(socket: far, name: "\(name) at \(way.far)", isStream: isStream, hears: !way.isHeardOnly))
+    }
+
     private func speak() {
         var octets = [UInt8](repeating: 7, count: 4096)
         for place in all.indices {
-            let (descriptor, isEnded) = lock.withLock { (all[place].socket.descriptor, all[place].ended != nil) }
+            let (descriptor, isEnded, speaks) = lock.withLock { (all[place].socket.descriptor, all[place].ended != nil, all[place].speaks) }
             if isEnded { continue }
             var received = 0
             var failure: Int32 = 0
@@ -99,7 +106,7 @@ final class Traffic: @unchecked Sendable {
                 if got == 0 { failure = all[place].isStream ? EPIPE : 0 } else if errno != EAGAIN { failure = errno }
                 break
             }
-            if failure == 0, Glibc.send(descriptor, octets, 16, Int32(MSG_NOSIGNAL)) < 0, errno != EAGAIN { failure = errno }
+            if failure == 0, speaks, Glibc.send(descriptor, octets, 16, Int32(MSG_NOSIGNAL)) < 0, errno != EAGAIN { failure = errno }
             lock.withLock {
                 all[place].received += received
                 if Self.fatal.contains(failure) { all[place].ended = String(cString: strerror(failure)) }
@@ -113,14 +120,16 @@ final class Traffic: @unchecked Sendable {
     /// Octets that each end has received.
     var report: String { lock.withLock { all.map { "\($0.name) \($0.received)\($0.ended.map { " \($0)" } ?? "")" }.joined(separator: ", ") } }
 
-    /// Waits until each end that has not ended hears the other again.
+    /// Waits until each end that has not ended, and whose other one speaks, hears it again.
     func goesOn(within seconds: Double) -> Bool {
         let before = lock.withLock { all.map(\.received) }
         let end = Date().addingTimeInterval(seconds)
         while Date() < end {
             usleep(10_000)
             // Twice what may have been on its way.
-            if lock.withLock({ all.indices.allSatisfy { all[$0].ended != nil || all[$0].received > before[$0] + 64 } }) { return true }
+            if lock.withLock({ all.indices.allSatisfy { all[$0].ended != nil || !all[$0].hears || all[$0].received > before[$0] + 64 } }) {
+                return true
+            }
         }
         return false
     }

@@ -7,9 +7,9 @@ import MATSignal
 ///
 /// ```
 ///   (nothing) ── a new pair is used ──► watched ── a packet comes, or 10 s ──► (nothing)
-///                                         │  packets came before, or come in datagrams from that very MoA;
-///                                         │  and some went out for 500 ms, and none came rewritten;
-///                                         │  or we are new here and only listen, and none came for 500 ms
+///                                         │  packets came before, and some went out for 500 ms, and none came rewritten;
+///                                         │  or the peer's come in datagrams from that very MoA, and none rewritten for 100 ms;
+///                                         │  or we are new here, and what began outside has not come for 250 ms
 ///                                         ▼
 ///                                      doubted: its MoA is asked as an endpoint ── a packet comes ──► (nothing)
 ///                                         │  it has signed
@@ -17,6 +17,9 @@ import MATSignal
 ///                                      filtered, for this pair of networks: by datagrams ── 10 min, or a packet comes rewritten ──► (nothing)
 /// ```
 /// The last is for a peer that had nothing to send, or could not yet: its first packet ends the mistake.
+///
+/// Where nothing has shown yet that packets which began outside arrive here, one that comes shows nothing either: it may answer one of ours, while
+/// other flows of the peer, whose receivers send nothing, wait behind the same firewall. Only the check of the own IMS tells, and whether it is late.
 struct DirectTrials: Sendable {
     /// Between which networks packets go, as far as addresses tell.
     struct Networks: Hashable, Sendable {
@@ -37,7 +40,11 @@ struct DirectTrials: Sendable {
         var isLeftByPeer = false
         /// Packets were exchanged with it shortly before.
         var wasBusy = false
+        /// Since when the check of the own IMS has been due, as far as counts have shown.
+        var lateSince: MonotonicTime?
         var isDoubted = false
+        /// For no other reason than the check.
+        var isByCheck = false
         var isFiltered = false
     }
 
@@ -58,6 +65,10 @@ struct DirectTrials: Sendable {
     /// How long it is watched whether packets come rewritten all the same.
     static let mistakeMax: Duration = .seconds(60)
     static let filteredFor: Duration = .seconds(600)
+    /// So long nothing comes rewritten of a peer that has gone over to datagrams: what it had sent before may still have been on its way.
+    static let leftMax: Duration = .milliseconds(100)
+    /// The IMS's check is sent with its answer, and again half a second later.
+    static let lateMax: Duration = .milliseconds(250)
     /// Packets without any that comes: of fewer, chance may have lost them or their answers.
     static let silentPacketsMin: UInt64 = 3
 
@@ -102,8 +113,8 @@ struct DirectTrials: Sendable {
 
     /// - Parameters:
     ///   - isAwaited: the peer, or its IMS, has acked where we are.
-    ///   - isUnshown: nothing has shown yet that packets which began outside arrive here, though it should have been.
-    mutating func counted(_ use: RewrittenUse, isAwaited: Bool, isUnshown: Bool = false, _ now: MonotonicTime) -> OnCount {
+    ///   - check: whether packets that began outside have been shown to arrive at the own MoA of the pair.
+    mutating func counted(_ use: RewrittenUse, isAwaited: Bool, check: Translation.Check = .none, _ now: MonotonicTime) -> OnCount {
         let hoa = use.pair.peer
         guard var trial = trials[hoa] else { return .nothing }
         defer { if trials[hoa] != nil { trials[hoa] = trial } }
@@ -112,7 +123,15 @@ struct DirectTrials: Sendable {
             return .nothing
         }
         trial.last = use
-        guard use.came == last.came else {
+        if check == .came, trial.isByCheck {
+            let wasFiltered = trial.isFiltered
+            (trial.isByCheck, trial.isDoubted, trial.isFiltered, trial.silence) = (false, false, false, nil)
+            if wasFiltered { filtered[Networks(trial.pair)] = nil }
+            return wasFiltered ? .trust : .nothing
+        }
+        if use.came != last.came {
+            trial.silence = nil
+            guard !Self.showsNothing(trial, check) else { return isLate(&trial, isAwaited, check, now) }
             passes(trial, of: hoa, now)
             return trial.isFiltered ? .trust : .nothing
         }
@@ -122,18 +141,41 @@ struct DirectTrials: Sendable {
         }
         guard !trial.isDoubted else { return .nothing }
         guard isAwaited else {
-            trial.silence = nil
+            (trial.silence, trial.lateSince) = (nil, nil)
             return .nothing
         }
-        // Who only listens has nothing but the silence, and opens a firewall of its own by asking. What comes in datagrams is no silence.
-        let onlyListens = isUnshown && trial.wasBusy && trial.cameAtFirst > 0 && !trial.isLeftByPeer
-        guard use.sent > last.sent || onlyListens else { return .nothing }
-        let silence = trial.silence ?? (now, last.sent)
+        if isLate(&trial, isAwaited, check, now) == .doubt { return .doubt }
+        guard let silence = trial.silence ?? (use.sent > last.sent ? (now, last.sent) : nil) else { return .nothing }
         trial.silence = silence
+        let lasted = now - silence.since
         trial.isDoubted =
-            (trial.cameAtFirst > 0 || trial.isLeftByPeer) && now - silence.since >= PathSigns.silenceMax
-            && (onlyListens || use.sent - silence.sent >= Self.silentPacketsMin)
+            trial.isLeftByPeer
+            ? lasted >= Self.leftMax
+            : trial.cameAtFirst > 0 && lasted >= PathSigns.silenceMax && use.sent > last.sent && use.sent - silence.sent >= Self.silentPacketsMin
         return trial.isDoubted ? .doubt : .nothing
+    }
+
+    /// Whether a packet that came may be no more than the answer to one of ours.
+    private static func showsNothing(_ trial: Trial, _ check: Translation.Check) -> Bool {
+        switch check {
+        case .came, .none: false
+        case .expected: !trial.isFiltered
+        case .awaited: true
+        }
+    }
+
+    /// Whoever only listens, in one flow of many or in the only one, has nothing but the check to tell, and opens a firewall of its own by asking.
+    /// What comes in datagrams comes.
+    private func isLate(_ trial: inout Trial, _ isAwaited: Bool, _ check: Translation.Check, _ now: MonotonicTime) -> OnCount {
+        guard isAwaited, check == .awaited, trial.wasBusy, !trial.isLeftByPeer, !trial.isDoubted else {
+            trial.lateSince = nil
+            return .nothing
+        }
+        let since = trial.lateSince ?? now
+        trial.lateSince = since
+        guard now - since >= Self.lateMax else { return .nothing }
+        (trial.isDoubted, trial.isByCheck) = (true, true)
+        return .doubt
     }
 
     private mutating func passes(_ trial: Trial, of hoa: HomeAddress, _ now: MonotonicTime) {
@@ -149,7 +191,12 @@ struct DirectTrials: Sendable {
     }
 
     /// The peer's packets, or probes, come in datagrams from the MoA that its rewritten packets should come from.
-    mutating func cameEncapsulated(_ hoa: HomeAddress, from place: MobileAddress) {
+    ///
+    /// What has passed before, then, was not all that it waits for.
+    ///
+    /// - Parameter pair: that rewritten packets take; `nil` if none do.
+    mutating func cameEncapsulated(_ hoa: HomeAddress, from place: MobileAddress, _ pair: MobilePair?, _ now: MonotonicTime) {
+        if trials[hoa] == nil, let pair, pair.peer == place, passed.removeValue(forKey: Networks(pair)) != nil { begin(hoa, pair, now) }
         if trials[hoa]?.pair.peer == place { trials[hoa]?.isLeftByPeer = true }
     }
 

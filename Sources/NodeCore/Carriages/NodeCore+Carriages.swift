@@ -224,7 +224,7 @@ extension NodeCore {
             })
         {
             // It asks whether packets may go in datagrams where they are rewritten now: those may not arrive.
-            cameEncapsulated(from: source, of: hoa)
+            cameEncapsulated(from: source, of: hoa, now)
             if !candidateHeard(source, of: hoa, now) {
                 perform(peerEndpoints.enter(hoa) { $0.proved(source, from: local, preferring: preferred, now.monotonic) }, of: hoa, now)
             }

@@ -25,8 +25,8 @@ extension NodeCore {
             }
             let own = trials.pair(of: use.pair.peer)?.own
             // The check of the own IMS comes as soon as it knows of us, where anything comes.
-            let isUnshown = own.map { ownEndpoints.isCheckAwaited(at: $0) } ?? false
-            switch trials.counted(use, isAwaited: knowsUs(use.pair.peer), isUnshown: isUnshown, now.monotonic) {
+            let check = own.map { ownEndpoints.check(of: $0) } ?? .none
+            switch trials.counted(use, isAwaited: knowsUs(use.pair.peer), check: check, now.monotonic) {
             case .nothing: break
             case .doubt: doubtDirect(use.pair.peer, now)
             case .trust: applyPeer(use.pair.peer, now)
@@ -50,8 +50,9 @@ extension NodeCore {
     }
 
     /// A peer's packet, or its signed probe, came in a datagram from where its packets may have been rewritten instead.
-    mutating func cameEncapsulated(from endpoint: Endpoint, of hoa: HomeAddress) {
-        if endpoint.port == SignalPort.node { trials.cameEncapsulated(hoa, from: MobileAddress(endpoint.address)) }
+    mutating func cameEncapsulated(from endpoint: Endpoint, of hoa: HomeAddress, _ now: Now) {
+        guard endpoint.port == SignalPort.node else { return }
+        trials.cameEncapsulated(hoa, from: MobileAddress(endpoint.address), peers[hoa].flatMap { paths.installed(of: $0) }, now.monotonic)
     }
 
     /// An endpoint of a peer was proven, or another own address is used: before the paths of the peer are looked at.

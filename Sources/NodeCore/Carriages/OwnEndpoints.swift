@@ -151,6 +151,7 @@ struct OwnEndpoints: Sendable {
     /// When `checksDue` wants to be told.
     var due: MonotonicTime? { translations.values.reduce(nil) { $0.earlier($1.due) } }
 
+    func check(of moa: MobileAddress) -> Translation.Check { translations[moa]?.check ?? .none }
     func isCheckAwaited(at moa: MobileAddress) -> Bool { translations[moa]?.isCheckAwaited ?? false }
 
     /// The IMS accepted a record that lists it as it is.

@@ -103,12 +103,27 @@ public struct Translation: Sendable {
     /// People said that it is filtered, or it was not long ago. A private address is seen somewhere else all the same, which is found out first.
     private var isForced: Bool { inbound == .filtered || isKnownFiltered && reach == .notReached }
 
-    var isCheckAwaited: Bool {
+    /// The locator check of the own IMS, for what else depends on it.
+    enum Check: Hashable, Sendable {
+        /// None will tell.
+        case none
+        /// It is due when the IMS has taken the record.
+        case expected
+        /// It is due.
+        case awaited
+        case came
+    }
+
+    var check: Check {
         switch reach {
-        case .awaited, .missed: true
-        case .untested, .reached, .notReached: false
+        case .untested: inbound == .auto && isOpen ? .expected : .none
+        case .awaited, .missed: .awaited
+        case .reached: .came
+        case .notReached: .none
         }
     }
+
+    var isCheckAwaited: Bool { check == .awaited }
 
     /// Whether packets from anywhere arrive, as far as is known.
     var isOpen: Bool {

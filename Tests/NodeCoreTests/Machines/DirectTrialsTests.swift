@@ -56,21 +56,63 @@ import Testing
         #expect(!trials.isWatching)
     }
 
-    @Test("Who only listens asks after 500 ms without packets, while nothing has shown that this network lets any in that began outside")
+    @Test(
+        "In a conversation that was busy, the peer's MoA is asked after 250 ms in which nothing has shown that this network lets in what began outside"
+    )
     func listens() {
-        func doubted(lastTraffic: Int64?, came: UInt64, isUnshown: Bool, isAwaited: Bool = true) -> [Int64] {
+        func doubted(
+            lastTraffic: Int64?, check: Translation.Check, isAwaited: Bool = true, came: (Int64) -> UInt64 = { _ in 7 }
+        ) -> [Int64] {
             var trials = DirectTrials()
             trials.begin(peer, pair, lastTraffic: lastTraffic.map(time), time(20_000))
             return stride(from: Int64(20_100), through: 29_000, by: 100).filter {
-                trials.counted(use(3, came), isAwaited: isAwaited, isUnshown: isUnshown, time($0)) == .doubt
+                trials.counted(use(3, came($0)), isAwaited: isAwaited, check: check, time($0)) == .doubt
             }
         }
-        #expect(doubted(lastTraffic: 19_000, came: 7, isUnshown: true) == [20_700])
-        // The check of the own IMS came; the peer had fallen silent long before, or had never sent; it does not know where we are.
-        #expect(doubted(lastTraffic: 19_000, came: 7, isUnshown: false) == [])
-        #expect(doubted(lastTraffic: 9_000, came: 7, isUnshown: true) == [])
-        #expect(doubted(lastTraffic: 19_000, came: 0, isUnshown: true) == [])
-        #expect(doubted(lastTraffic: 19_000, came: 7, isUnshown: true, isAwaited: false) == [])
+        #expect(doubted(lastTraffic: 19_000, check: .awaited) == [20_500])
+        // What comes may answer what goes out, while another flow waits; and what came before may have come in datagrams.
+        #expect(doubted(lastTraffic: 19_000, check: .awaited) { UInt64($0) } == [20_500])
+        #expect(doubted(lastTraffic: 19_000, check: .awaited) { _ in 0 } == [20_500])
+        // The check of the own IMS came, is not due yet, or will not come; nothing had been exchanged for long; the peer does not know where we are.
+        for check in [Translation.Check.came, .expected, .none] { #expect(doubted(lastTraffic: 19_000, check: check) == []) }
+        #expect(doubted(lastTraffic: 9_000, check: .awaited) == [])
+        #expect(doubted(lastTraffic: nil, check: .awaited) == [])
+        #expect(doubted(lastTraffic: 19_000, check: .awaited, isAwaited: false) == [])
+    }
+
+    @Test("A packet that may answer one of ours ends nothing while the check of the own IMS is awaited; when that comes, packets are rewritten again")
+    func answers() {
+        var trials = DirectTrials()
+        trials.begin(peer, pair, lastTraffic: time(19_000), time(20_000))
+        var counts: [Int64: DirectTrials.OnCount] = [:]
+        for at in stride(from: Int64(20_100), through: 22_000, by: 100) {
+            let count = trials.counted(use(UInt64(at), UInt64(at)), isAwaited: true, check: at < 20_300 ? .expected : .awaited, time(at))
+            if count != .nothing { counts[at] = count }
+            if count == .doubt { #expect(trials.proved(peer, time(at)) == pair) }
+        }
+        #expect(counts == [20_600: .doubt] && trials.isFiltered(pair) && !trials.hasPassed(pair))
+        let came = trials.counted(use(22_000, 22_000), isAwaited: true, check: .came, time(22_100))
+        #expect(came == .trust && !trials.isFiltered(pair) && trials.isWatching)
+        _ = trials.counted(use(22_000, 22_001), isAwaited: true, check: .came, time(22_200))
+        #expect(trials.hasPassed(pair) && !trials.isWatching)
+    }
+
+    @Test(
+        "A peer that goes over to datagrams after its packets came rewritten is followed, when none has come rewritten for 100 ms",
+        arguments: [true, false])
+    func left(goesOver: Bool) {
+        var trials = DirectTrials()
+        trials.begin(peer, pair, time(0))
+        for at in [Int64(100), 200] { _ = trials.counted(use(UInt64(at), UInt64(at)), isAwaited: true, check: .came, time(at)) }
+        #expect(trials.hasPassed(pair) && !trials.isWatching)
+        trials.cameEncapsulated(peer, from: neighbours.peer, pair, time(300))
+        #expect(!trials.isWatching)
+        trials.cameEncapsulated(peer, from: pair.peer, pair, time(300))
+        #expect(trials.watched == [peer])
+        let doubted = stride(from: Int64(400), through: 3000, by: 100).filter {
+            trials.counted(use(UInt64($0), goesOver ? 200 : UInt64($0)), isAwaited: true, check: .came, time($0)) == .doubt
+        }
+        #expect(doubted == (goesOver ? [600] : []) && trials.hasPassed(pair) != goesOver)
     }
 
     @Test("Before the peer knows where we are, its silence says nothing")
@@ -93,12 +135,12 @@ import Testing
         for place in [pair.peer, neighbours.peer] {
             var trials = DirectTrials()
             trials.begin(peer, pair, time(0))
-            trials.cameEncapsulated(peer, from: place)
+            trials.cameEncapsulated(peer, from: place, pair, time(0))
             var doubted: [Int64] = []
             for at in stride(from: Int64(100), through: 2000, by: 100) where trials.counted(use(UInt64(at), 0), isAwaited: true, time(at)) == .doubt {
                 doubted.append(at)
             }
-            #expect(doubted == (place == pair.peer ? [700] : []))
+            #expect(doubted == (place == pair.peer ? [300] : []))
         }
     }
 
