@@ -21,7 +21,7 @@ public struct SimulatedPacket: Sendable {
 
         /// In-path signalling (protocol.md section 11).
         public init(from source: IPAddress, to destination: IPAddress, message: [UInt8]) {
-            self.init(from: source, to: destination, UserPacket(0))
+            self.init(from: source, to: destination, .message)
             self.message = message
         }
 

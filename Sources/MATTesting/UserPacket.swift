@@ -12,6 +12,9 @@ public struct UserPacket: Hashable, Sendable {
         case datagram
     }
 
+    /// What one agent says to the other within a path, seen as a packet: it is for the agent's port, and for no application.
+    static let message = UserPacket(Int(UInt32.max))
+
     public var number: Int
     public var kind: Kind
 
