@@ -116,29 +116,24 @@ extension IMTKernel {
             inbound = []
         }
         for (reason, packet) in copies {
+            if reason != .opener, reason != .held { tellInbound() }
             switch reason {
             case .opener, .held: inbound.append(packet)
-            default:
-                tellInbound()
-                held(packet, reason)
+            case .used: onEvent(.used)
+            // The reset's destination is the segment's source.
+            case .reset: onEvent(.resetHeld(from: packet.destination, to: packet.source))
+            case .forwarded, .begins: onEvent(.heldOutbound(packet))
+            case .leaving: leaving(packet)
             }
         }
         tellInbound()
     }
 
-    private func held(_ packet: HeldPacket, _ kind: CopyReason) {
-        switch kind {
-        case .opener, .held: onEvent(.heldInbound([packet]))
-        case .used: onEvent(.used)
-        // The reset's destination is the segment's source.
-        case .reset: onEvent(.resetHeld(from: packet.destination, to: packet.source))
-        case .forwarded, .begins: onEvent(.heldOutbound(packet))
-        case .leaving:
-            // On a wrong way, or on its way with a wrong source: to be found out about like any other.
-            guard tables.model.forgotten[packet.destination] == nil, !tables.needs.translatesSources else { return onEvent(.heldOutbound(packet)) }
-            needSourceTranslation(for: packet)
-            guard tables.needs.translatesSources else { return onEvent(.heldOutbound(packet)) }
-            releaseOutbound(packet)
-        }
+    /// On a wrong way, or on its way with a wrong source: to be found out about like any other.
+    private func leaving(_ packet: HeldPacket) {
+        guard tables.model.forgotten[packet.destination] == nil, !tables.needs.translatesSources else { return onEvent(.heldOutbound(packet)) }
+        needSourceTranslation(for: packet)
+        guard tables.needs.translatesSources else { return onEvent(.heldOutbound(packet)) }
+        releaseOutbound(packet)
     }
 }

@@ -128,6 +128,13 @@ public struct ViewReport: Codable, Hashable, Sendable {
             foundCount += 1
             if nodes.count < ViewReport.nodesMax { nodes.append(node) }
         }
+
+        /// Looks at one that is what was asked for.
+        public mutating func putFirst(_ node: Node) {
+            lookedAtCount += 1
+            foundCount += 1
+            nodes = [node] + nodes.prefix(ViewReport.nodesMax - 1)
+        }
     }
 
     /// Of this shape; grows when keys get another meaning.

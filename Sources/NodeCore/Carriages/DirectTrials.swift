@@ -194,10 +194,19 @@ struct DirectTrials: Sendable {
     ///
     /// What has passed before, then, was not all that it waits for.
     ///
-    /// - Parameter pair: that rewritten packets take; `nil` if none do.
-    mutating func cameEncapsulated(_ hoa: HomeAddress, from place: MobileAddress, _ pair: MobilePair?, _ now: MonotonicTime) {
-        if trials[hoa] == nil, let pair, pair.peer == place, passed.removeValue(forKey: Networks(pair)) != nil { begin(hoa, pair, now) }
+    /// - Parameter pair: that rewritten packets take.
+    mutating func cameEncapsulated(_ hoa: HomeAddress, from place: MobileAddress, _ pair: MobilePair, _ now: MonotonicTime) {
+        if trials[hoa] == nil, pair.peer == place, passed.removeValue(forKey: Networks(pair)) != nil { begin(hoa, pair, now) }
         if trials[hoa]?.pair.peer == place { trials[hoa]?.isLeftByPeer = true }
+    }
+
+    /// The peer asks for datagrams from a place that its packets do not go to yet: it has found out that rewritten ones do not arrive there.
+    mutating func ask(_ hoa: HomeAddress, _ pair: MobilePair, _ now: MonotonicTime) {
+        if trials[hoa]?.pair == pair { return }
+        trials[hoa] = nil
+        begin(hoa, pair, now)
+        trials[hoa]?.isLeftByPeer = true
+        trials[hoa]?.isDoubted = true
     }
 
     /// The MoA that is doubted has signed as an endpoint.

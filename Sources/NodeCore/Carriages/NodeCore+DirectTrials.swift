@@ -52,7 +52,14 @@ extension NodeCore {
     /// A peer's packet, or its signed probe, came in a datagram from where its packets may have been rewritten instead.
     mutating func cameEncapsulated(from endpoint: Endpoint, of hoa: HomeAddress, _ now: Now) {
         guard endpoint.port == SignalPort.node else { return }
-        trials.cameEncapsulated(hoa, from: MobileAddress(endpoint.address), peers[hoa].flatMap { paths.installed(of: $0) }, now.monotonic)
+        let place = MobileAddress(endpoint.address)
+        guard let pair = peers[hoa].flatMap({ paths.installed(of: $0) }) else { return }
+        if paths.newPlaces.awaited(hoa) == place, pair.own.family == place.family {
+            // It asks before anything was sent there.
+            trials.ask(hoa, MobilePair(own: pair.own, peer: place), now.monotonic)
+        } else {
+            trials.cameEncapsulated(hoa, from: place, pair, now.monotonic)
+        }
     }
 
     /// An endpoint of a peer was proven, or another own address is used: before the paths of the peer are looked at.

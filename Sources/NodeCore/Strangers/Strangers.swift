@@ -82,6 +82,7 @@ struct Strangers: Sendable {
 
     var count: Int { strangers.count }
     var isEmpty: Bool { strangers.isEmpty }
+
     /// Whether our IMS says of some stranger that it is this HoA.
     func hasCandidate(_ hoa: HomeAddress) -> Bool { candidates[hoa] != nil }
 

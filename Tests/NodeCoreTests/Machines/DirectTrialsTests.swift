@@ -144,6 +144,17 @@ import Testing
         }
     }
 
+    @Test("A peer that asks for datagrams from a new place, before anything was sent there, gets them as soon as it has signed")
+    func asks() {
+        var trials = DirectTrials()
+        trials.ask(peer, pair, time(0))
+        #expect(trials.isDoubted(peer) && !trials.isFiltered(pair))
+        let proved = trials.proved(peer, time(10))
+        #expect(proved == pair && trials.isFiltered(pair))
+        trials.ask(peer, pair, time(20))
+        #expect(!trials.isDoubted(peer) && trials.isFiltered(pair))
+    }
+
     @Test("A packet that comes rewritten all the same ends the verdict; a minute later nobody looks any more")
     func mistake() {
         var trials = DirectTrials()

@@ -71,16 +71,13 @@ extension IMSServer {
     func viewNodes(_ text: String, _ now: Now) -> ViewReport.Found {
         let exact = HomeAddress(text).flatMap(core.mapping).map { ViewReport.Node($0, now) }
         var found = ViewReport.Found()
-        var lookedAtCount = 0
-        // The exact one may be beyond those that are looked at.
-        if let exact { found.look(at: exact, for: "") }
         _ = core.walkMappings(from: 0, atLeast: ViewReport.surveyedMax) { mapping in
-            lookedAtCount += 1
             let node = ViewReport.Node(mapping, now)
             if node != exact { found.look(at: node, for: text) }
         }
-        found.lookedAtCount = lookedAtCount
-        found.nodes = found.nodes.prefix(exact == nil ? 0 : 1) + found.nodes.dropFirst(exact == nil ? 0 : 1).sorted { $0.home < $1.home }
+        found.nodes.sort { $0.home < $1.home }
+        // It may be beyond those that were looked at.
+        if let exact { found.putFirst(exact) }
         found.isComplete = found.lookedAtCount >= core.mappingsCount
         return found
     }
