@@ -377,8 +377,9 @@ extension SimulatedNode: NodeEnvironment {
             // Those that came in datagrams are between HoAs already.
             if packet.destination == hoa.address, imt.accepted[pair(packet.source)] != nil {
                 counts[HomeAddress(packet.source), default: 0] += 1
-                guard UserPacket(packet) != .message else { continue }
-                delivered.append(Delivery(packet: UserPacket(packet), from: HomeAddress(packet.source), at: network.time))
+                let user = UserPacket(packet)
+                guard user != .message else { continue }
+                delivered.append(Delivery(packet: user, from: HomeAddress(packet.source), at: network.time))
             } else {
                 arrive(UserPacket(packet), from: packet.source, to: packet.destination, isReleased: true)
             }

@@ -129,12 +129,12 @@ struct DirectTrials: Sendable {
             if wasFiltered { filtered[Networks(trial.pair)] = nil }
             return wasFiltered ? .trust : .nothing
         }
-        if use.came != last.came {
-            trial.silence = nil
-            guard !Self.showsNothing(trial, check) else { return isLate(&trial, isAwaited, check, now) }
+        let hasCome = use.came != last.came
+        if hasCome, !Self.showsNothing(trial, check) {
             passes(trial, of: hoa, now)
             return trial.isFiltered ? .trust : .nothing
         }
+        if hasCome { trial.silence = nil }
         guard now < trial.until || trial.isDoubted && !trial.isFiltered else {
             trials[hoa] = nil
             return .nothing
@@ -144,8 +144,11 @@ struct DirectTrials: Sendable {
             (trial.silence, trial.lateSince) = (nil, nil)
             return .nothing
         }
-        if isLate(&trial, isAwaited, check, now) == .doubt { return .doubt }
-        guard let silence = trial.silence ?? (use.sent > last.sent ? (now, last.sent) : nil) else { return .nothing }
+        if Self.isLate(&trial, check, now) {
+            (trial.isDoubted, trial.isByCheck) = (true, true)
+            return .doubt
+        }
+        guard !hasCome, let silence = trial.silence ?? (use.sent > last.sent ? (now, last.sent) : nil) else { return .nothing }
         trial.silence = silence
         let lasted = now - silence.since
         trial.isDoubted =
@@ -166,16 +169,14 @@ struct DirectTrials: Sendable {
 
     /// Whoever only listens, in one flow of many or in the only one, has nothing but the check to tell, and opens a firewall of its own by asking.
     /// What comes in datagrams comes.
-    private func isLate(_ trial: inout Trial, _ isAwaited: Bool, _ check: Translation.Check, _ now: MonotonicTime) -> OnCount {
-        guard isAwaited, check == .awaited, trial.wasBusy, !trial.isLeftByPeer, !trial.isDoubted else {
+    private static func isLate(_ trial: inout Trial, _ check: Translation.Check, _ now: MonotonicTime) -> Bool {
+        guard check == .awaited, trial.wasBusy, !trial.isLeftByPeer else {
             trial.lateSince = nil
-            return .nothing
+            return false
         }
         let since = trial.lateSince ?? now
         trial.lateSince = since
-        guard now - since >= Self.lateMax else { return .nothing }
-        (trial.isDoubted, trial.isByCheck) = (true, true)
-        return .doubt
+        return now - since >= lateMax
     }
 
     private mutating func passes(_ trial: Trial, of hoa: HomeAddress, _ now: MonotonicTime) {
@@ -203,7 +204,6 @@ struct DirectTrials: Sendable {
     /// The peer asks for datagrams from a place that its packets do not go to yet: it has found out that rewritten ones do not arrive there.
     mutating func ask(_ hoa: HomeAddress, _ pair: MobilePair, _ now: MonotonicTime) {
         if trials[hoa]?.pair == pair { return }
-        trials[hoa] = nil
         begin(hoa, pair, now)
         trials[hoa]?.isLeftByPeer = true
         trials[hoa]?.isDoubted = true

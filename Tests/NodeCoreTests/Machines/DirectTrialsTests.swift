@@ -97,6 +97,17 @@ import Testing
         #expect(trials.hasPassed(pair) && !trials.isWatching)
     }
 
+    @Test("Where the check of the own IMS is never due, a busy conversation is watched for ten seconds like any other")
+    func ends() {
+        var trials = DirectTrials()
+        trials.begin(peer, pair, lastTraffic: time(0), time(0))
+        for at in stride(from: Int64(100), through: 10_000, by: 100) {
+            let count = trials.counted(use(UInt64(at), UInt64(at)), isAwaited: true, check: .expected, time(at))
+            #expect(count == .nothing && trials.isWatching == (at < 10_000))
+        }
+        #expect(!trials.hasPassed(pair))
+    }
+
     @Test(
         "A peer that goes over to datagrams after its packets came rewritten is followed, when none has come rewritten for 100 ms",
         arguments: [true, false])
