@@ -8,6 +8,8 @@ import MATSignal
 extension IMTKernel {
     /// Packets of which the kernel is asked, each second.
     static let boundPerSecondMax = 100
+    /// A packet's time in the device's queue: what comes out of it so soon after routes were written may have been sent before.
+    static let queuedMax = Duration.seconds(1)
 
     /// Answers a packet in the device's queue with an error if the answers to it would come by another link than its socket takes them from.
     ///
@@ -20,8 +22,9 @@ extension IMTKernel {
                 refuse(packet, device)
                 return true
             }
-            // Nobody tells of other sockets. One that is bound to nothing may have sent this when there was no way yet, so it goes all the same.
-            guard packet.opensConnection else { return false }
+            // Nobody tells of other sockets. One that is bound to nothing may have sent this when its packets had no way but this one: the peer was not known
+            // yet, or a move was written.
+            guard packet.opensConnection, !areRoutesNew else { return false }
             let route = try routes.lookUp(packet.destination, from: packet.source, mark: 0, names: [device.index: device.name])
             if route.failure == nil, route.interface != device.name { refuse(packet, device) }
         } catch {
@@ -38,6 +41,8 @@ extension IMTKernel {
         if let carriage = tables.model.carriage(pair) { return carriage.way.endpoints == nil }
         return tables.model.plain.contains(packet.destination)
     }
+
+    private var areRoutesNew: Bool { routes.writtenAt.map { SystemClock.now().monotonic < $0 + Self.queuedMax } ?? false }
 
     private func refuse(_ packet: HeldPacket, _ device: TunnelDevice) {
         guard let answer = UnreachableAnswer.answer(to: packet) else { return }

@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import MATSignal
 import Namespaces
@@ -39,11 +40,36 @@ struct BoundSocketTests {
         let client = try bound(net.mn, TestSocket.stream, family)
         let refused = #expect(throws: ShellError.self) { try client.connect(family.peer, port: 4621) }
         #expect(["unreachable", "No route"].contains { refused?.description.contains($0) == true }, "\(String(describing: refused))")
+        // Of what is neither TCP nor UDP only what was surely sent after its route was written is refused.
+        Thread.sleep(forTimeInterval: 1.1)
         let ping = net.mn.namespace.attempt("ping -n -c 2 -i 0.2 -W 1 -I mat0 \(family.peer)")
         #expect(ping.status != 0 && ping.output.contains("+2 errors"), "\(ping.output)")
         let (other, server, _) = try connectTCP(net, to: "\(family.peer)", port: 4622)
         try expect(other, toReceive: pattern(10_000), from: server)
         #expect(net.mn.warnings.filter { $0.contains("binds its socket to mat0") }.count == 1, "\(net.mn.warnings)")
         try net.expectClean()
+    }
+
+    @Test("What was sent while there was no other way goes on when there is one, whatever its protocol", arguments: Family.both)
+    func queued(_ family: Family) throws {
+        let net = try Topology()
+        try net.start()
+        let home = HomePair(own: HomeAddress(family.own), peer: HomeAddress(family.peer))
+        let mobile = MobilePair(own: MobileAddress(family.wlan), peer: MobileAddress(family.far))
+        let namespace = net.mn.namespace
+        // Nobody reads the device's queue while this runs.
+        try net.mn.ask { kernel in
+            let ping = namespace.attempt("ping -n -c 1 -W 0.1 \(family.peer)")
+            #expect(ping.output.contains("100% packet loss") && !ping.output.contains("error"), "\(ping.output)")
+            try kernel.commit([.setOutbound(home, .rewritten(mobile)), .setOwn(mobile.own, home.own), .setInbound(peer: mobile.peer, home)])
+        }
+        var held: [HeldPacket] = []
+        #expect(
+            eventually {
+                held += net.mn.takeOutbound()
+                return !held.isEmpty
+            })
+        #expect(held.count == 1 && held.allSatisfy { $0.destination == family.peer && $0.opensConnection }, "\(held)")
+        #expect(net.mn.warnings.isEmpty, "\(net.mn.warnings)")
     }
 }

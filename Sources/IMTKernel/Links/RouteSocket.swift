@@ -1,5 +1,7 @@
 import Glibc
 import IMTPlan
+import MATCore
+import MATRuntime
 import MATSignal
 
 /// Typed requests to rtnetlink.
@@ -11,6 +13,8 @@ final class RouteSocket {
 
     /// How often something was written.
     private(set) var transactionsCount = 0
+    /// When routes were last written, if they were.
+    private(set) var writtenAt: MonotonicTime?
     /// By which the events of our own changes are known.
     var port: UInt32 { socket.port }
 
@@ -190,6 +194,7 @@ final class RouteSocket {
     func apply(_ changes: [RoutingChange]) throws(KernelError) -> [(change: RoutingChange, error: KernelError)] {
         var refused: [(RoutingChange, KernelError)] = []
         var rest = changes[...]
+        defer { if !changes.isEmpty { writtenAt = SystemClock.now().monotonic } }
         while !rest.isEmpty {
             transactionsCount += 1
             let part = Array(rest.prefix(Self.messagesPerSendMax))
