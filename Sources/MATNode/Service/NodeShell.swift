@@ -12,6 +12,8 @@ package final class NodeShell {
     private static let countIntervalMax: Duration = .seconds(300)
     /// Likewise, of what paths in datagrams carry: 5 per cent of the time at most.
     private static let pathRest = 20
+    /// Likewise, while a peer's new place is awaited, which lasts a second at most: its old network may go before we have seen that it left it.
+    private static let awaitedRest = 4
     /// While there are no peers, or none in use. Often enough to tell those that are idle for long, and that the clock was set right.
     private static let idleInterval: Duration = .seconds(60)
     /// No peer has had packets for so long: from then on the kernel tells of the next one, and the counts are left alone.
@@ -112,8 +114,9 @@ package final class NodeShell {
         }
         isReadingPaths = false
         let took = environment.now.monotonic - start
-        let interval = node.awaitsPlaces ? Node.awaitedPlaceInterval : Node.pathUseInterval
-        if node.wantsPathUses { readPaths(after: max(interval, took * Self.pathRest)) }
+        guard node.wantsPathUses else { return }
+        let (interval, rest) = node.awaitsPlaces ? (Node.awaitedPlaceInterval, Self.awaitedRest) : (Node.pathUseInterval, Self.pathRest)
+        readPaths(after: max(interval, took * rest))
     }
 
     private func sleepUntilDeadline() {
