@@ -234,6 +234,7 @@ public final class IMTKernel {
             onEvent(.failed(.invalid("set the own MoAs", "\(count) of them, at most \(TranslationRuleset.locatorsMax)")))
             locators = nil
         }
+        let linksBefore = locators == nil ? [] : linksOfLocators
         let new = replaceLocators(locators)
         let changes = plainDestinations.evictions(for: changes, plain: tables.model.plain) + changes
         let touched = TouchedKeys(changes)
@@ -277,7 +278,19 @@ public final class IMTKernel {
         awaitPlain()
         awaitRetired()
         try writeRoutes(after: touched, peers, all: locators != nil, hasOtherRoutes: hasFurtherHomes || changes.alwaysPlain != nil)
+        forgetUnresolved(on: linksBefore.subtracting(linksOfLocators))
         announce(new)
+    }
+
+    private var linksOfLocators: Set<LinkFamily> {
+        Set(locators.filter(\.isUsable).map { LinkFamily(index: $0.interfaceIndex, family: $0.address.family) })
+    }
+
+    /// What was sent over links that have gone, before the tables were written, waits there for a router that can't answer. TCP sends no segment
+    /// again as long as the host itself still has it, which would be three seconds.
+    private func forgetUnresolved(on links: Set<LinkFamily>) {
+        guard !links.isEmpty else { return }
+        do throws(KernelError) { try routes.forgetUnresolved(on: links) } catch { onEvent(.warning("\(error)")) }
     }
 
     /// - Parameters:

@@ -181,4 +181,27 @@ struct KernelEncapsulationTests {
         let counts = try net.mn.ask { $0.forwarding?.counts(of: pair) } ?? PeerCounters()
         #expect(counts.packetsOut == 20, "\(counts)")
     }
+
+    /// TCP repeats no segment that the host has not sent yet, so what waits there stands still for three seconds, and all behind it.
+    @Test("What waits for the router of a link that has gone is dropped when the node leaves the link", arguments: Family.both, kernels)
+    func gone(_ family: Family, _ places: Places) throws {
+        let net = try TranslatedTopology(places)
+        try net.encapsulate(family, in: family)
+        let stream = try Stream(net, family, port: 4706)
+        #expect(try stream.lost(of: 5) == 0)
+        let (mn, router) = (net.mn.namespace, net.net.router)
+        func waiting() -> String { mn.attempt("\(family.ip) neigh show dev wlan nud incomplete").output }
+        // The agent hears of it when this is over.
+        try net.mn.ask { kernel in
+            try router.run("ip link set r1 down")
+            // The kernel takes up to a second to see it, and forgets the router then.
+            let hasWaited = try eventually {
+                try stream.sender.send([1])
+                return !waiting().isEmpty
+            }
+            #expect(hasWaited, "\(mn.attempt("ip neigh; ip link show wlan").output)")
+            try kernel.commit([], locators: kernel.currentLinks().usable.filter { $0.interface == "cell" })
+            #expect(waiting().isEmpty, "\(waiting())")
+        }
+    }
 }

@@ -1,4 +1,11 @@
 import IMTPlan
+import MATSignal
+
+/// A link as far as one family goes over it.
+struct LinkFamily: Hashable {
+    let index: UInt32
+    let family: AddressFamily
+}
 
 /// What the kernel knows of a neighbour: whether it answers (linux/neighbour.h).
 enum Neighbour {

@@ -147,6 +147,33 @@ final class RouteSocket {
         _ = try socket.exchange(request, operation: "probe routers")
     }
 
+    /// Drops the packets that wait on these links for a neighbour's address, and forgets that it was asked for.
+    func forgetUnresolved(on links: Set<LinkFamily>) throws(KernelError) {
+        var routers: [Router] = []
+        for family in Set(links.map(\.family)) {
+            let before = routers
+            try socket.dump(
+                type: KernelValues.getNeighbour, operation: "list neighbours",
+                header: [KernelValues.family(family)] + [UInt8](repeating: 0, count: Neighbour.headerBytes - 1), restart: { routers = before }
+            ) { incoming in
+                guard let (router, state) = Neighbour.decode(incoming), state & KernelValues.neighbourIncomplete != 0,
+                    links.contains(LinkFamily(index: router.interfaceIndex, family: family))
+                else { return }
+                routers.append(router)
+            }
+        }
+        guard !routers.isEmpty else { return }
+        var request = socket.writer()
+        for router in routers.prefix(Self.messagesPerSendMax) {
+            request.append(type: KernelValues.deleteNeighbour, flags: KernelValues.flagAck) { message in
+                message.putHeader([KernelValues.family(router.address.family), 0, 0, 0] + nativeOctets(router.interfaceIndex) + [0, 0, 0, 0])
+                message.put(KernelValues.neighbourDestination, address: router.address)
+            }
+        }
+        // Refused where it is gone already.
+        _ = try socket.exchange(request, operation: "forget neighbours")
+    }
+
     /// Where the kernel would send a packet, as `ip route get` asks.
     func lookUp(_ destination: IPAddress, from source: IPAddress?, mark: UInt32, names: [UInt32: String]) throws(KernelError) -> TracedRoute {
         var request = socket.writer()

@@ -60,7 +60,7 @@ extension KernelValues {
 
     // struct ndmsg (linux/neighbour.h) and its attributes
     static let neighbourDestination: UInt16 = 1
-    static let neighbourProbe: UInt16 = 0x10
+    static let neighbourIncomplete: UInt16 = 0x01, neighbourProbe: UInt16 = 0x10
     /// NTF_USE: as if a packet had to be sent.
     static let neighbourUse: UInt8 = 0x01
 
