@@ -398,7 +398,8 @@ public final class IMTKernel {
             guard forgetTracking(of: packet) else { return false }
             return try sends(packet, from: source)
         } catch {
-            onEvent(.failed(error))
+            // Of a packet that the new way has no room for, and that may not be cut, the kernel tells its sender.
+            if error.errno != EMSGSIZE { onEvent(.failed(error)) }
         }
         return true
     }

@@ -386,6 +386,29 @@ struct EncapsulationTests {
         try net.net.expectClean()
     }
 
+    @Test("A held packet that its path has no room for, and that may not be cut, is no error: its sender hears what fits", arguments: Places.both)
+    func releasedTooLong(_ places: Places) throws {
+        let family = Family.both[0]
+        let net = try TranslatedTopology(places)
+        let sender = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
+        // IP_PMTUDISC_DO
+        try sender.set(family.level, family.mtuDiscoverOption, 2)
+        try sender.connect(family.peer, port: 4610)
+        try sender.send(pattern(1372))
+        var held: [HeldPacket] = []
+        #expect(
+            eventually {
+                held += net.mn.takeOutbound().filter { $0.destination == family.peer }
+                return !held.isEmpty
+            })
+        let packet = try #require(held.first)
+        try net.encapsulate(family, in: family)
+        #expect(try net.mn.ask { $0.releaseOutbound(packet) })
+        #expect(eventually { (try? sender.get(SOL_SOCKET, SO_ERROR)) == EMSGSIZE })
+        #expect(try sender.get(family.level, family.mtuOption) == Int32(Carriage.mtuAtFirst))
+        try net.net.expectClean()
+    }
+
     @Test("While the own link is down packets are held, and leave when it is back", arguments: Family.both, Places.both)
     func linkDown(_ family: Family, _ places: Places) throws {
         let net = try TranslatedTopology(places)
