@@ -147,7 +147,7 @@ final class RouteSocket {
         _ = try socket.exchange(request, operation: "probe routers")
     }
 
-    /// Drops the packets that wait on these links for a neighbour's address, and forgets that it was asked for.
+    /// Drops the packets that wait on these links for a neighbour's address, without a word to their senders, and forgets that it was asked for.
     func forgetUnresolved(on links: Set<LinkFamily>) throws(KernelError) {
         var routers: [Router] = []
         for family in Set(links.map(\.family)) {
@@ -164,9 +164,17 @@ final class RouteSocket {
         }
         guard !routers.isEmpty else { return }
         var request = socket.writer()
-        for router in routers.prefix(Self.messagesPerSendMax) {
+        for router in routers.prefix(Self.messagesPerSendMax / 2) {
+            let header = [KernelValues.family(router.address.family), 0, 0, 0] + nativeOctets(router.interfaceIndex)
+            // To forget it alone would tell the packets' senders that the host is unreachable, which ends connections that are just beginning. With an
+            // address that is nobody's they go out, on a link that takes nothing any more.
+            request.append(type: KernelValues.newNeighbour, flags: KernelValues.flagAck | KernelValues.flagReplace) { message in
+                message.putHeader(header + nativeOctets(KernelValues.neighbourStale) + [0, 0])
+                message.put(KernelValues.neighbourDestination, address: router.address)
+                message.put(KernelValues.neighbourLinkAddress, octets: [2, 0, 0, 0, 0, 0])
+            }
             request.append(type: KernelValues.deleteNeighbour, flags: KernelValues.flagAck) { message in
-                message.putHeader([KernelValues.family(router.address.family), 0, 0, 0] + nativeOctets(router.interfaceIndex) + [0, 0, 0, 0])
+                message.putHeader(header + [0, 0, 0, 0])
                 message.put(KernelValues.neighbourDestination, address: router.address)
             }
         }

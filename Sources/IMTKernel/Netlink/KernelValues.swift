@@ -59,8 +59,8 @@ extension KernelValues {
     static let nextHopID: UInt16 = 1, nextHopGroup: UInt16 = 2, nextHopOutput: UInt16 = 5, nextHopGateway: UInt16 = 6
 
     // struct ndmsg (linux/neighbour.h) and its attributes
-    static let neighbourDestination: UInt16 = 1
-    static let neighbourIncomplete: UInt16 = 0x01, neighbourProbe: UInt16 = 0x10
+    static let neighbourDestination: UInt16 = 1, neighbourLinkAddress: UInt16 = 2
+    static let neighbourIncomplete: UInt16 = 0x01, neighbourStale: UInt16 = 0x04, neighbourProbe: UInt16 = 0x10
     /// NTF_USE: as if a packet had to be sent.
     static let neighbourUse: UInt8 = 0x01
 
