@@ -234,7 +234,7 @@ public final class IMTKernel {
             onEvent(.failed(.invalid("set the own MoAs", "\(count) of them, at most \(TranslationRuleset.locatorsMax)")))
             locators = nil
         }
-        let linksBefore = locators == nil ? [] : linksOfLocators
+        let left = locators.map { LinkFamily.of(self.locators).subtracting(LinkFamily.of($0)) } ?? []
         let new = replaceLocators(locators)
         let changes = plainDestinations.evictions(for: changes, plain: tables.model.plain) + changes
         let touched = TouchedKeys(changes)
@@ -278,12 +278,8 @@ public final class IMTKernel {
         awaitPlain()
         awaitRetired()
         try writeRoutes(after: touched, peers, all: locators != nil, hasOtherRoutes: hasFurtherHomes || changes.alwaysPlain != nil)
-        forgetUnresolved(on: linksBefore.subtracting(linksOfLocators))
         announce(new)
-    }
-
-    private var linksOfLocators: Set<LinkFamily> {
-        Set(locators.filter(\.isUsable).map { LinkFamily(index: $0.interfaceIndex, family: $0.address.family) })
+        forgetUnresolved(on: left)
     }
 
     /// What was sent over links that have gone, before the tables were written, waits there for a router that can't answer. TCP sends no segment
@@ -398,7 +394,7 @@ public final class IMTKernel {
             guard forgetTracking(of: packet) else { return false }
             return try sends(packet, from: source)
         } catch {
-            // Of a packet that the new way has no room for, and that may not be cut, the kernel tells its sender.
+            // The new way has no room for it, and it may not be cut: the kernel tells its sender, or its next packet meets the link's MTU.
             if error.errno != EMSGSIZE { onEvent(.failed(error)) }
         }
         return true

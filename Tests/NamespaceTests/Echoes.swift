@@ -25,10 +25,10 @@ struct Echoes: CustomStringConvertible {
 
     /// Those without an answer though a later one was answered.
     var lost: [Int] { (1...max(1, answered.max() ?? 0)).filter { !answered.contains($0) } }
-    /// Those sent after the last that was answered: under way when ping was interrupted, if they are few.
+    /// Those sent after the last that was answered.
     var underWayCount: Int { sentCount - (answered.max() ?? 0) }
-    /// Each was answered, and none got an error, but for the last, which were under way: more of them the busier the machine.
-    var isWhole: Bool { lost.isEmpty && errors.isEmpty && underWayCount <= 5 }
+    /// Each was answered, and none got an error, but for the one that was under way when ping was interrupted.
+    var isWhole: Bool { lost.isEmpty && errors.isEmpty && underWayCount <= 1 }
 
     var description: String {
         let since = lost.first.flatMap { times[$0 - 1] }.map { " after \($0)" } ?? ""

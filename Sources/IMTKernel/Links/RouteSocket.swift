@@ -117,13 +117,16 @@ final class RouteSocket {
 
     /// The neighbours' states, as far as they are next hops of interest.
     func neighbours(among routers: Set<Router>) throws(KernelError) -> [Router: UInt16] {
-        guard !routers.isEmpty else { return [:] }
+        routers.isEmpty ? [:] : try neighbours { router, _ in routers.contains(router) }
+    }
+
+    private func neighbours(_ isWanted: (Router, UInt16) -> Bool) throws(KernelError) -> [Router: UInt16] {
         var result: [Router: UInt16] = [:]
         try socket.dump(
             type: KernelValues.getNeighbour, operation: "list neighbours", header: [UInt8](repeating: 0, count: Neighbour.headerBytes),
             restart: { result = [:] }
         ) { incoming in
-            if let (router, state) = Neighbour.decode(incoming), routers.contains(router) { result[router] = state }
+            if let (router, state) = Neighbour.decode(incoming), isWanted(router, state) { result[router] = state }
         }
         return result
     }
@@ -137,9 +140,7 @@ final class RouteSocket {
             let flags = KernelValues.flagAck | (confirm ? KernelValues.flagReplace : KernelValues.flagCreate)
             request.append(type: KernelValues.newNeighbour, flags: flags) { message in
                 let state = confirm ? KernelValues.neighbourProbe : 0
-                message.putHeader(
-                    [KernelValues.family(router.address.family), 0, 0, 0] + nativeOctets(router.interfaceIndex) + nativeOctets(state)
-                        + [confirm ? 0 : KernelValues.neighbourUse, 0])
+                message.putHeader(Neighbour.header(router, state: state, flags: confirm ? 0 : KernelValues.neighbourUse))
                 message.put(KernelValues.neighbourDestination, address: router.address)
             }
         }
@@ -149,32 +150,21 @@ final class RouteSocket {
 
     /// Drops the packets that wait on these links for a neighbour's address, without a word to their senders, and forgets that it was asked for.
     func forgetUnresolved(on links: Set<LinkFamily>) throws(KernelError) {
-        var routers: [Router] = []
-        for family in Set(links.map(\.family)) {
-            let before = routers
-            try socket.dump(
-                type: KernelValues.getNeighbour, operation: "list neighbours",
-                header: [KernelValues.family(family)] + [UInt8](repeating: 0, count: Neighbour.headerBytes - 1), restart: { routers = before }
-            ) { incoming in
-                guard let (router, state) = Neighbour.decode(incoming), state & KernelValues.neighbourIncomplete != 0,
-                    links.contains(LinkFamily(index: router.interfaceIndex, family: family))
-                else { return }
-                routers.append(router)
-            }
-        }
+        let routers = try neighbours { router, state in
+            state & KernelValues.neighbourIncomplete != 0 && links.contains(LinkFamily(index: router.interfaceIndex, family: router.address.family))
+        }.keys
         guard !routers.isEmpty else { return }
         var request = socket.writer()
         for router in routers.prefix(Self.messagesPerSendMax / 2) {
-            let header = [KernelValues.family(router.address.family), 0, 0, 0] + nativeOctets(router.interfaceIndex)
             // To forget it alone would tell the packets' senders that the host is unreachable, which ends connections that are just beginning. With an
             // address that is nobody's they go out, on a link that takes nothing any more.
             request.append(type: KernelValues.newNeighbour, flags: KernelValues.flagAck | KernelValues.flagReplace) { message in
-                message.putHeader(header + nativeOctets(KernelValues.neighbourStale) + [0, 0])
+                message.putHeader(Neighbour.header(router, state: KernelValues.neighbourStale))
                 message.put(KernelValues.neighbourDestination, address: router.address)
                 message.put(KernelValues.neighbourLinkAddress, octets: [2, 0, 0, 0, 0, 0])
             }
             request.append(type: KernelValues.deleteNeighbour, flags: KernelValues.flagAck) { message in
-                message.putHeader(header + [0, 0, 0, 0])
+                message.putHeader(Neighbour.header(router, state: 0))
                 message.put(KernelValues.neighbourDestination, address: router.address)
             }
         }
