@@ -93,6 +93,10 @@ public final class IMTKernel {
         trackedFlows = TrackedFlows(socket: tables.socket)
         injector = try RawInjector(mark: configuration.releaseMark)
         encapsulator = Encapsulator(loop: loop, configuration: configuration, onEvent: onEvent)
+        encapsulator.place = { [unowned self] hoa in
+            guard case .rewritten(let mobile)? = tables.model.entry(of: hoa, self.configuration)?.carriage.way else { return nil }
+            return mobile.peer.address
+        }
         encapsulator.onStall = { [unowned self] in deviceWaits($0) }
         encapsulator.onPorts = { [unowned self] in
             writeForwardingPorts()

@@ -204,4 +204,49 @@ struct KernelEncapsulationTests {
             #expect(waiting().isEmpty, "\(waiting())")
         }
     }
+
+    /// No link of these cuts up what the peer's agent sends as one, and programs can't: it is refused by mn's kernel, where nobody listens any more.
+    @Test("A host without its agent takes what the peer's agent sends in bursts", arguments: Family.both)
+    func bursts(_ family: Family) throws {
+        let net = try TranslatedTopology(.kernelOfMN)
+        try net.encapsulate(family, in: family)
+        let stream = try Stream(net, family, port: 4707)
+        #expect(try stream.lost(of: 5) == 0)
+        let (client, server, _) = try connectTCP(net.net, to: "\(family.peer)", port: 4708)
+        let receiver = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
+        try receiver.bind(family.own, port: 4709)
+        receiver.setTimeout(seconds: 1)
+        // UDP_SEGMENT of SOL_UDP.
+        let sender = try TestSocket(net.cn.namespace, TestSocket.datagram, family)
+        try sender.set(17, 103, 1000)
+        try sender.connect(family.own, port: 4709)
+        func burst() throws -> Int {
+            // The error that another met is told first.
+            if (try? sender.send(pattern(20_000))) == nil { try sender.send(pattern(20_000)) }
+            var count = 0
+            while count < 20, (try? receiver.receiveFrom()) != nil { count += 1 }
+            return count
+        }
+        func longest() throws -> Int {
+            let tap = try WireTap(net.net.router)
+            #expect(try burst() == 20)
+            return tap.take().map(\.count).max() ?? 0
+        }
+        #expect(try longest() > 10_000)
+        net.mn.finish(leaving: true)
+        // What was on its way when nobody knew is lost.
+        _ = try burst()
+        for _ in 0..<5 { #expect(try burst() == 20) }
+        let data = pattern(2_000_000)
+        try expect(client, toReceive: data, from: server)
+        #expect(try longest() < 1500)
+
+        try net.mn.start(net.placed(Topology.mnConfiguration, true))
+        try net.mn.useLocators(on: "wlan", "cell")
+        try net.mn.open(net.atMN)
+        try net.encapsulate(family, in: family)
+        #expect(eventually { net.atCN.take().contains { $0.octets == [1, 2, 3] } })
+        #expect(try longest() > 10_000)
+        try net.net.expectClean()
+    }
 }

@@ -27,6 +27,8 @@ struct DepartureBatch: ~Copyable {
         var far: Endpoint
         var trafficClass: UInt8
         var isCutUp: Bool
+        /// Nobody cuts messages up for whoever takes datagrams there.
+        var isApart: Bool
     }
 
     struct Message {
@@ -130,8 +132,18 @@ struct DepartureBatch: ~Copyable {
                 giveUp(EADDRNOTAVAIL, failed)
                 continue
             }
+            if isApart(sentCount) {
+                if sendApart(messages[sentCount], by: endpoint) {
+                    sentCount += 1
+                } else if errno == EAGAIN {
+                    return .full(endpoint)
+                } else {
+                    giveUp(errno, failed)
+                }
+                continue
+            }
             var end = sentCount
-            while end < messages.count, messages[end].way.own.port == way.own.port, messages[end].way.isCutUp == way.isCutUp {
+            while end < messages.count, messages[end].way.own.port == way.own.port, messages[end].way.isCutUp == way.isCutUp, !isApart(end) {
                 let message = messages[end]
                 prepare(end - sentCount, message, message.start, message.octets, segment: message.segments > 1 ? message.each : 0)
                 end += 1
@@ -154,6 +166,8 @@ struct DepartureBatch: ~Copyable {
         removeAll()
         return .done
     }
+
+    private func isApart(_ index: Int) -> Bool { messages[index].way.isApart && messages[index].segments > 1 }
 
     /// A link that can't finish checksums takes no segments on kernels before 6.11 (EIO), and there may be one so narrow that only some pass.
     /// - Returns: whether any was sent.

@@ -28,6 +28,8 @@ final class Encapsulator {
     private static let inPathPerSecondMax = 1000
     /// Sources without an entry that send by an own gateway: each makes one in the kernel.
     private static let gatewaySourcesPerSecondMax = 100
+    /// Far endpoints where nobody listens.
+    private static let refusingMax = 1024
     /// Peers whose counts outlive their ways.
     private static let carriedMax = 4096
 
@@ -43,12 +45,17 @@ final class Encapsulator {
     private var gatewayRate = RateLimit(perSecond: Encapsulator.gatewaySourcesPerSecondMax)
     private var inPathRate = RateLimit(perSecond: Encapsulator.inPathPerSecondMax)
     private var carried: [HomePair: PeerCounters] = [:]
+    /// Far endpoints whose agent is gone: what their kernel goes on to take are datagrams one by one. Where no link cuts messages up, as between
+    /// namespaces or virtual machines of one host, it leaves these to the agent, and answers that nobody listens. Until the agent is heard again.
+    private var refusing: Set<Endpoint> = []
     private var stall: (socket: EndpointSocket, timer: TimerID)?
 
     /// Where packets go that came in datagrams; `nil` while there is none.
     var device: TunnelDevice? { didSet { if let device { arrivals = JoinedArrival(joinsDatagrams: device.joinsDatagrams) } } }
     /// Whether the kernel may hand over several datagrams as one. Not while its programs take datagrams one by one before they get here.
     var joinsArrivals = true { didSet { for socket in sockets { socket.joinsArrivals = joinsArrivals } } }
+    /// The MoA that a direct peer's HoA is rewritten to.
+    var place: (HomeAddress) -> IPAddress? = { _ in nil }
     /// A port was opened or closed.
     var onPorts: () -> Void = {}
     /// Reading the device has to wait, and may go on.
@@ -74,11 +81,18 @@ final class Encapsulator {
         // What comes in a burst of 64 KiB datagrams waits there while the loop does something else.
         options.receiveBufferBytes = 4 << 20
         options.exceedsReceiveBound = true
-        let socket = try EndpointSocket(loop: loop, port: port, options: options, received: received)
+        let socket = try EndpointSocket(loop: loop, port: port, options: options) { [unowned self] octets, source, local in
+            heard(source)
+            received(octets, source, local)
+        }
         socket.joinsArrivals = joinsArrivals
         socket.onPacket = { [unowned self] in arrive($0, at: port) }
         socket.onArrivalsEnd = { [unowned self] in if let device { arrivals.write(to: device) } }
-        socket.onError = { [unowned self] in onEvent(.datagramError($0)) }
+        socket.onError = { [unowned self] in
+            let error = asSent($0)
+            note(error)
+            onEvent(.datagramError(error))
+        }
         sockets.append(socket)
         onPorts()
         return socket
@@ -150,9 +164,27 @@ final class Encapsulator {
             written,
             DepartureBatch.Way(
                 slot: slot, own: endpoints.own, far: endpoints.far, trafficClass: CongestionNotice.outer(of: inner.trafficClass),
-                isCutUp: table[slot].isCutUp))
+                isCutUp: table[slot].isCutUp, isApart: refusing.contains(endpoints.far)))
         return true
     }
+
+    /// Our tables do with errors as with all packets: where an endpoint's address is a direct peer's MoA as well, they have put the HoA in its place.
+    private func asSent(_ error: DatagramError) -> DatagramError {
+        guard let place = place(HomeAddress(error.far.address)) else { return error }
+        var error = error
+        error.far = Endpoint(place, port: error.far.port)
+        return error
+    }
+
+    /// Only what quotes a packet of ours counts: who is not on its path does not know it.
+    private func note(_ error: DatagramError) {
+        guard error.isRefusal, let pair = error.pair, table[pair]?.endpoints?.far == error.far else { return }
+        if refusing.count >= Self.refusingMax { refusing.removeAll() }
+        refusing.insert(error.far)
+    }
+
+    /// Its agent is there.
+    private func heard(_ endpoint: Endpoint) { if !refusing.isEmpty { refusing.remove(endpoint) } }
 
     var hasRoom: Bool { departures.hasRoom }
 
@@ -236,7 +268,9 @@ final class Encapsulator {
             let packet = UnsafeRawBufferPointer(datagram.octets)
             switch InPathMessage.find(in: packet, inner, isForHome: table.isHome(inner.destination), from: datagram.source, to: own) {
             case .application: break
-            case .message(let message) where inPathRate.take(at: SystemClock.now().monotonic): return onEvent(.inPath(message))
+            case .message(let message) where inPathRate.take(at: SystemClock.now().monotonic):
+                heard(datagram.source)
+                return onEvent(.inPath(message))
             case .message, .damaged:
                 drops.signalling += 1
                 return

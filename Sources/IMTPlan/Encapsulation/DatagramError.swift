@@ -23,8 +23,12 @@ public struct DatagramError: Hashable, Sendable {
 
     /// EMSGSIZE, errno.h.
     public static let tooLarge: Int32 = 90
+    /// ECONNREFUSED.
+    private static let refused: Int32 = 111
 
     public var isTooLarge: Bool { reason == Self.tooLarge }
+    /// Nobody listens there.
+    public var isRefusal: Bool { reason == Self.refused }
 }
 
 extension DatagramError {
