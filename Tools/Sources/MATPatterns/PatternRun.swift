@@ -283,7 +283,7 @@ public struct PatternRun {
         }
     }
 
-    /// The other end sends elsewhere, too: so long both networks are there.
+    /// The other end sends elsewhere, too, and not just otherwise to the same address: so long both networks are there.
     private func awaitFollowed(_ places: [Pattern.Place], _ walk: Walk, _ before: [String: String?]) throws {
         let followers = [(walk.near, walk.far), (walk.far, walk.near)].filter { own, other in
             before[own.host] != nil && places.contains { $0.host == other.host }
@@ -302,9 +302,15 @@ public struct PatternRun {
         for (own, other) in [(walk.near, walk.far), (walk.far, walk.near)] {
             let host = try topology.host(own.host)
             guard host.daemon == "matd", let peer = try daemons.report(host)?.peers.first(where: { $0.home == other.address }) else { continue }
-            targets[own.host] = .some(peer.locator)
+            targets[own.host] = .some(peer.locator.map(Self.address))
         }
         return targets
+    }
+
+    /// Of `2001:db8::1`, `[2001:db8::1]:6289`, `192.0.2.1` or `192.0.2.1:6289`.
+    private static func address(_ locator: String) -> String {
+        if locator.hasPrefix("[") { return String(locator.dropFirst().prefix { $0 != "]" }) }
+        return locator.contains(".") ? String(locator.prefix { $0 != ":" }) : locator
     }
 
     // MARK: Starts
