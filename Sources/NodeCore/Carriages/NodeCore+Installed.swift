@@ -124,10 +124,12 @@ extension NodeCore {
         return (endpoints + relays).filter { !before.0.contains($0) && !before.1.contains($0) }
     }
 
-    /// A relay answers from the address that was bound to; the peer may have bound to another one of those that its record lists.
+    /// A relay answers from the address that was bound to; the peer may have bound to another one of those that its record lists. What it forwards is
+    /// on its way for a moment after there is a better path.
     private func relaySources(of hoa: HomeAddress) -> [Endpoint] {
-        guard let known = peerRelays[hoa], !known.candidates.isEmpty, let peer = peers[hoa] else { return [] }
-        return Set(known.candidates.map(\.relay) + peer.record.places(at: peer.listed).compactMap(\.relay)).sorted()
+        guard let known = peerRelays[hoa], let peer = peers[hoa] else { return [] }
+        let listed = known.candidates.isEmpty ? [] : known.candidates.map(\.relay) + peer.record.places(at: peer.listed).compactMap(\.relay)
+        return Set(listed + known.lasting).sorted()
     }
 
     /// What the kernel sends from one own MoA it sends from another now.

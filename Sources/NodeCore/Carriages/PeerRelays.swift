@@ -131,8 +131,13 @@ struct PeerRelays: PeerMachine {
     private(set) var installedSources: [Endpoint] = []
     /// Of the way that the kernel was told.
     private var signs: PathSigns?
+    /// By these relays packets came, some of which are candidates no more: what is on its way is taken for a while.
+    private var lingering: (relays: [Endpoint], until: MonotonicTime)?
 
     // MARK: Questions
+
+    /// Where packets are taken from beside the candidates.
+    var lasting: [Endpoint] { lingering?.relays ?? [] }
 
     var isEmpty: Bool { places.isEmpty && installed == nil && installedSources.isEmpty }
     var candidates: [Candidate] { places.map(\.candidate) }
@@ -160,7 +165,7 @@ struct PeerRelays: PeerMachine {
         if need != .none || visit != .apart && !isKept || places.contains(where: { $0.answeredAt != nil }) {
             due = due.earlier(activeAt.map { $0 + Self.idleMax })
         }
-        return due.earlier(signs?.due)
+        return due.earlier(signs?.due).earlier(lingering?.until)
     }
 
     /// What its way carries is to be read at short intervals.
@@ -213,6 +218,9 @@ struct PeerRelays: PeerMachine {
         let listed = Array(candidates.prefix(Self.candidatesMax))
         guard listed != self.candidates else { return [] }
         let before = wanted
+        if !installedSources.isEmpty, places.contains(where: { place in !listed.contains { $0.relay == place.candidate.relay } }) {
+            lingering = (installedSources, now + OwnBindings.lingerTime)
+        }
         places = listed.map { candidate in
             var place = Place(candidate: candidate)
             if let known = places.first(where: { $0.candidate.relay == candidate.relay }) {
@@ -397,6 +405,10 @@ struct PeerRelays: PeerMachine {
         var actions = signs?.takeDue(now).map { signAction($0, now) } ?? []
         if case .since(let time) = need, time + Self.blindAfter <= now {
             need = .blind
+            actions.append(.choose)
+        }
+        if let until = lingering?.until, until <= now {
+            lingering = nil
             actions.append(.choose)
         }
         if !isActive(now) {
