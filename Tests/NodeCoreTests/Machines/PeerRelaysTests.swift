@@ -13,7 +13,7 @@ import Testing
     private func candidate(_ relay: Endpoint) -> PeerRelays.Candidate { PeerRelays.Candidate(relay: relay, isPeers: true, isOwn: false) }
 
     /// A peer that has come into an open network lists no relay any more; what it and the relay had sent before is under way.
-    @Test("What came by a relay is taken for a while after that is no candidate any more")
+    @Test("What came by relays is taken for a while after they are no candidates any more")
     func lasting() throws {
         var relays = PeerRelays()
         _ = relays.list([candidate(first), candidate(second)], time(0))
@@ -30,8 +30,8 @@ import Testing
         #expect(relays.isEmpty && relays.due == nil)
     }
 
-    @Test("Where none was accepted, or one more comes, nothing lasts")
-    func others() {
+    @Test("Nothing lasts where one more comes, and where one of two goes both do: one may have the peer at another of its addresses")
+    func oneOfTwo() {
         var relays = PeerRelays()
         _ = relays.list([candidate(first)], time(0))
         _ = relays.list([candidate(first), candidate(second)], time(1000))
