@@ -34,7 +34,7 @@ extension NodeCore {
         let isByEndpoint = peerEndpoints[hoa]?.installed != nil
         let largestBefore = isByEndpoint ? peerEndpoints[hoa]?.installedLargest : peerRelays[hoa]?.installedLargest
         let neededSum = isByEndpoint ? peerEndpoints[hoa]?.installedNeedsSum : peerRelays[hoa]?.installedNeedsSum
-        let added = accept(pair)
+        let added = accept(pair, now)
         peerEndpoints.update(hoa) { paths in
             paths.setOtherWay(isRewritten || relayed != nil)
             paths.install(endpoint, largest: largest, needsSum: needsSum, now.monotonic)
@@ -113,9 +113,10 @@ extension NodeCore {
     /// From where a peer's encapsulated packets are taken: its endpoints, and the relays of both records (section 11.2).
     ///
     /// - Returns: what is accepted from now on.
-    private mutating func accept(_ pair: HomePair) -> [Endpoint] {
+    private mutating func accept(_ pair: HomePair, _ now: Now) -> [Endpoint] {
         let hoa = pair.peer
-        let (endpoints, relays) = (peerEndpoints[hoa]?.sources ?? [], relaySources(of: hoa))
+        peerEndpoints.update(hoa) { $0.linger(now.monotonic) }
+        let (endpoints, relays) = (peerEndpoints[hoa].map { $0.sources + $0.lasting } ?? [], relaySources(of: hoa))
         let before = (peerEndpoints[hoa]?.installedSources ?? [], peerRelays[hoa]?.installedSources ?? [])
         guard before != (endpoints, relays) else { return [] }
         change(.accept(pair, from: Array((endpoints + relays.filter { !endpoints.contains($0) }).prefix(EncapsulationTable.endpointsMax))))

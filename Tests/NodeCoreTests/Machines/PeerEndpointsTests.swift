@@ -334,6 +334,53 @@ import Testing
         for port in 1...20 { _ = peer.proved(Endpoint(shown.address, port: UInt16(port)), from: own, after(Int64(port))) }
         #expect(Set(peer.endpoints.map(\.port)) == [40_000, 17, 18, 19, 20])
     }
+
+    /// It has moved, and its packets come by a relay; what it had sent before is under way, or waits in a queue.
+    @Test("Where a peer was until just now its packets are taken from for a while, if there are any")
+    func lasting() throws {
+        func left() -> PeerEndpoints {
+            var peer = proven([listed, second])
+            peer.linger(start)
+            #expect(peer.lasting.isEmpty)
+            _ = peer.list([second], start)
+            peer.linger(start)
+            #expect(peer.lasting == [listed] && peer.sources == [second])
+            return peer
+        }
+        var peer = left()
+        let end = start + OwnBindings.lingerTime
+        #expect(try #require(peer.due) <= end)
+        #expect(peer.takeDue(after(1000)).allSatisfy { $0 != .choose })
+        peer.linger(after(1000))
+        #expect(peer.lasting == [listed])
+        let ended = peer.takeDue(end)
+        #expect(ended.contains(.choose) && peer.lasting.isEmpty)
+        peer.linger(end)
+        #expect(peer.lasting.isEmpty)
+
+        var again = left()
+        _ = again.list([second, listed], after(1000))
+        again.linger(after(1000))
+        #expect(again.lasting.isEmpty && Set(again.sources) == [listed, second])
+
+        // An idle node has no other deadlines than before.
+        var idle = proven([listed])
+        idle.linger(start)
+        _ = idle.takeDue(start + PeerEndpoints.idleMax)
+        _ = idle.list([], start + PeerEndpoints.idleMax)
+        idle.linger(start + PeerEndpoints.idleMax)
+        #expect(idle.lasting.isEmpty)
+    }
+
+    @Test("No more of those than there is room for")
+    func lastingBound() {
+        let many = (1...40).map { Endpoint(ip("198.18.1.\($0)"), port: 6289) }
+        var peer = proven(many)
+        peer.linger(start)
+        _ = peer.list([listed], start)
+        peer.linger(start)
+        #expect(peer.lasting.count <= PeerEndpoints.lingeringMax)
+    }
 }
 
 extension PeerEndpoints.Action {
