@@ -16,6 +16,8 @@ extension NodeCore {
         case adopting
         /// Telling peers of a move goes on.
         case backlog
+        /// The interface that a person chose has been without a family's addresses for a while.
+        case arrangement
         /// Connections that begin from an own HoA have waited for peers to hear of a move.
         case connections(HomeAddress)
         /// An IMS takes HA Notifies again.
@@ -77,6 +79,7 @@ extension NodeCore {
         case .adoption: adoptionDue(now)
         case .adopting: goOnAdopting(now)
         case .backlog: workOff(now)
+        case .arrangement: arrangeAgain(now)
         case .connections(let hoa): letConnections(of: hoa)
         case .server(let server): serverDue(server, now)
         case .scope: reconsiderScope(now)

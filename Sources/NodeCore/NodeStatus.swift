@@ -279,6 +279,9 @@ extension NodeCore {
             return family.contains { $0.registration.unproven.contains(moa) && desiredLocators(of: $0.hoa).first != moa }
                 ? "not in the record: the IMS did not answer over it" : nil
         }
+        if let chosen = addresses.chosenInterface, let left = family.first(where: { addresses.left(by: $0.hoa).contains(moa) }) {
+            return "not in the record: \(chosen) was chosen, by which \(left.hoa) is reached, encapsulated"
+        }
         if family.contains(where: { home in ownLocators.contains { $0.moa.address == home.hoa.address } }) {
             return "the node is at home, where its home address is enough"
         }

@@ -49,26 +49,30 @@ struct PatternTests {
         }
     }
 
-    @Test("With overlap no packet is lost")
-    func overlap() throws {
-        for outcome in try outcomes(["--overlap", "--only", "1", "3", "5", "9", "14", "both-gg", "16"]) {
-            #expect(outcome.problems.isEmpty && outcome.lostToPeer == 0 && outcome.lostToMover == 0, "\(outcome.id)")
-        }
-    }
-
-    /// The old network may go a moment after the peer has acked, so a machine that is busy with other things can lose some. Without what is tested 43 and
-    /// 53 are lost each time.
+    /// The old network may go a moment after the peer has acked, and a machine that is busy with other things may drop some by itself: what lost any is
+    /// gone through again, twice at most. What these are about loses 30 to 60 each time where it fails.
     @Test(
-        "With overlap no packet is lost where only a relay leads to the peer, nor where a firewall drops what it has not seen beginning",
-        arguments: ["15b", "6-fw"])
-    func overlapElsewhere(_ pattern: String) throws {
-        var lost: [Int] = []
-        for _ in 1...3 where lost.last != 0 {
-            let outcome = try #require(try outcomes(["--overlap", "--only", pattern]).first { $0.id == pattern })
-            lost.append(outcome.lostToPeer + outcome.lostToMover)
-            #expect(lost.last != 0 || outcome.problems.isEmpty, "\(outcome.problems)")
+        """
+        With overlap no packet is lost: also where only a relay leads to the peer, where a firewall drops what it has not seen beginning, and \
+        where the new network lacks the home address's family
+        """,
+        arguments: [
+            ["1", "3", "5", "9", "14", "both-gg", "16"], ["15b"], ["6-fw"], ["v6-only", "p-v6-only"], ["6-v4-only", "6-v4-only-g"],
+        ])
+    func overlap(_ patterns: [String]) throws {
+        var left = patterns
+        var lost: [String: [Int]] = [:]
+        for _ in 1...3 where !left.isEmpty {
+            let outcomes = try outcomes(["--overlap", "--only"] + left)
+            for pattern in left {
+                let outcome = try #require(outcomes.first { $0.id == pattern })
+                let problems = outcome.problems.filter { !$0.hasSuffix("in spite of the overlap") }
+                #expect(problems.isEmpty, "\(pattern)")
+                lost[pattern, default: []].append(outcome.lostToPeer + outcome.lostToMover)
+            }
+            left.removeAll { lost[$0]?.last == 0 }
         }
-        #expect(lost.last == 0, "lost in each run: \(lost)")
+        #expect(left.isEmpty, "lost in each run: \(lost)")
     }
 
     @Test("Ten times from NAT to NAT, to a node behind another: ssh, TCP and 50 packets a second go on, and nothing stays on a relay")

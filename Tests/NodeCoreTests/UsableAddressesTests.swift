@@ -47,10 +47,10 @@ import Testing
         let uplinks = Uplinks(PathConfiguration())
         let locators =
             ["a", "b", "c", "d"].enumerated().map { locator(moa("192.0.2.\($0 + 1)"), $1) } + [locator(moa("192.0.2.9"), "b", isDeprecated: true)]
-        _ = addresses.arrange(locators, uplinks)
+        _ = addresses.arrange(locators, uplinks, now: .zero)
         #expect(addresses.ordered.map(\.interface) == ["b", "c", "a", "d", "b"])
         addresses.choose(interface: "d")
-        _ = addresses.arrange(addresses.system, uplinks)
+        _ = addresses.arrange(addresses.system, uplinks, now: .zero)
         #expect(addresses.ordered.map(\.interface) == ["d", "b", "c", "a", "b"])
     }
 
@@ -58,14 +58,14 @@ import Testing
     func room() {
         var addresses = UsableAddresses(configuration())
         let many = (1...12).map { locator(moa("192.0.2.\($0)"), "a") }
-        _ = addresses.arrange(many + [locator(second, "b")], Uplinks(PathConfiguration()))
+        _ = addresses.arrange(many + [locator(second, "b")], Uplinks(PathConfiguration()), now: .zero)
         #expect(addresses.places(of: own).count == MappingRecord.locatorsMax && addresses.places(of: own).contains(second))
     }
 
     @Test("At home the home address is enough")
     func atHome() {
         var addresses = UsableAddresses(configuration())
-        _ = addresses.arrange([locator(first, "a"), locator(MobileAddress(own.address), "b")], Uplinks(PathConfiguration()))
+        _ = addresses.arrange([locator(first, "a"), locator(MobileAddress(own.address), "b")], Uplinks(PathConfiguration()), now: .zero)
         #expect(addresses.places(of: own) == [MobileAddress(own.address)])
     }
 
@@ -76,9 +76,10 @@ import Testing
         var addresses = UsableAddresses(configuration())
         let uplinks = Uplinks(PathConfiguration())
         func change(_ locators: [OwnLocator]) throws -> UsableAddresses.Move {
-            guard case .changed(let change) = addresses.arrange(locators, uplinks) else { throw Unexpected() }
-            #expect(change.move { $0.map(\.moa).filter { $0.family == .ipv6 } } == nil)
-            return try #require(change.move { $0.map(\.moa).filter { $0.family == .ipv4 } })
+            guard case .changed(let change) = addresses.arrange(locators, uplinks, now: .zero) else { throw Unexpected() }
+            // Nothing has an address of its family, so an IPv6 HoA goes the same way.
+            #expect(change.move(.ipv6) == change.move(.ipv4))
+            return try #require(change.move(.ipv4))
         }
         let start = try change([locator(first, "a")])
         #expect(start.first == first && !start.isHandover(wasRegistered: false) && !start.hasOverlap)
@@ -86,30 +87,90 @@ import Testing
         #expect(over.isHandover(wasRegistered: true) && over.hasOverlap && over.gone.isEmpty)
         let cut = try change([locator(first, "a")])
         #expect(cut.isHandover(wasRegistered: true) && !cut.hasOverlap && cut.gone == [second])
-        #expect(addresses.arrange([locator(first, "a")], uplinks) == .same)
+        #expect(addresses.arrange([locator(first, "a")], uplinks, now: .zero) == .same)
         let lost = try change([])
         #expect(lost.first == nil && lost.gone == [first])
     }
 
     private struct Unexpected: Error {}
 
+    @Test("An interface that a person chose carries the home addresses of the family that it lacks, too, when it has lacked it for a while")
+    func chosenLacks() throws {
+        var addresses = UsableAddresses(configuration())
+        let uplinks = Uplinks(PathConfiguration())
+        let own = home("198.51.100.1")
+        let (there, elsewhere) = (moa("2001:db8:2::10"), moa("2001:db8:1::10"))
+        let locators = [locator(first, "a"), locator(elsewhere, "a"), locator(there, "b")]
+        _ = addresses.arrange(locators, uplinks, now: time(0))
+        #expect(addresses.places(of: own) == [first] && addresses.due == nil)
+        addresses.choose(interface: "b")
+        _ = addresses.arrange(locators, uplinks, now: time(1000))
+        #expect(addresses.places(of: own) == [first] && addresses.due == time(3000))
+        // What changes meanwhile is not the beginning.
+        _ = addresses.arrange(locators.reversed(), uplinks, now: time(2000))
+        #expect(addresses.due == time(3000))
+        guard case .changed(let change) = addresses.arrange(addresses.system, uplinks, now: time(3000)) else { throw Unexpected() }
+        let move = try #require(change.move(.ipv4))
+        #expect(move.from == [first] && move.to == [there] && move.hasOverlap && !move.keepsSource)
+        #expect(change.move(.ipv6) == nil && change.hasOtherFirst && addresses.due == nil)
+        // Peers leave the old network by the new record; what they still send there is accepted.
+        #expect(addresses.places(of: own) == [there] && addresses.beside(own).map(\.moa) == [there] && addresses.left(by: own) == [first])
+        let other = home("2001:db8:10::1")
+        #expect(addresses.places(of: other) == [there, elsewhere] && addresses.left(by: other).isEmpty)
+        #expect(addresses.arrange(addresses.system, uplinks, now: time(4000)) == .same)
+    }
+
+    @Test("That ends with the choice, with an address of the family there, and where the interface does not work", arguments: [0, 1, 2])
+    func chosenLacksNoMore(_ end: Int) throws {
+        var addresses = UsableAddresses(configuration())
+        var uplinks = Uplinks(PathConfiguration())
+        let own = home("2001:db8:10::1")
+        let home = moa("2001:db8:1::10")
+        var locators = [locator(home, "a"), locator(first, "a"), locator(second, "b")]
+        addresses.choose(interface: "b")
+        for second in [0, 2000] { _ = addresses.arrange(locators, uplinks, now: time(Int64(second))) }
+        #expect(addresses.places(of: own) == [second])
+        switch end {
+        case 0: addresses.choose(interface: "a")
+        case 1: locators.append(locator(moa("2001:db8:2::10"), "b"))
+        default:
+            let servers = [PathMonitor.Path(second, server)]
+            #expect(uplinks.judge(second, servers: servers, others: [first], monitor(answering: [first]), now: time(3000)) != nil)
+        }
+        _ = addresses.arrange(locators, uplinks, now: time(4000))
+        #expect(addresses.places(of: own) == (end == 1 ? [moa("2001:db8:2::10"), home] : [home]) && addresses.left(by: own).isEmpty)
+    }
+
+    @Test("A mobile network stays with its own family")
+    func chosenForNetwork() throws {
+        let key = makeKey(31)
+        let network = home("203.0.113.16")
+        let certificate = try #require(
+            Certificate(issuing: network, prefixLength: 28, nodeKey: key.publicKey, notBefore: 0, notAfter: 1, with: makeKey(32)))
+        var addresses = UsableAddresses(configuration { $0.homes = [HomeIdentity(hoa: network, key: key, certificate: certificate)] })
+        addresses.choose(interface: "b")
+        let locators = [locator(first, "a"), locator(moa("2001:db8:2::10"), "b")]
+        for second in [0, 2000] { _ = addresses.arrange(locators, Uplinks(PathConfiguration()), now: time(Int64(second))) }
+        #expect(addresses.places(of: network) == [first])
+    }
+
     @Test("What dies without being first is left all the same, once")
     func left() {
         var addresses = UsableAddresses(configuration())
         var uplinks = Uplinks(PathConfiguration())
         let locators = [locator(first, "a"), locator(second, "b")]
-        _ = addresses.arrange(locators, uplinks)
+        _ = addresses.arrange(locators, uplinks, now: .zero)
         #expect(
             uplinks.judge(second, servers: [PathMonitor.Path(second, server)], others: [first], monitor(answering: [first]), now: time(3000)) != nil)
-        #expect(addresses.arrange(locators, uplinks) == .left([second]))
-        #expect(addresses.arrange(locators, uplinks) == .same)
+        #expect(addresses.arrange(locators, uplinks, now: .zero) == .left([second]))
+        #expect(addresses.arrange(locators, uplinks, now: .zero) == .same)
     }
 
     @Test("Private addresses are in reach where we have such ourselves, or where they are routed")
     func reach() {
         var addresses = UsableAddresses(configuration { $0.routedPrefixes = [prefix("10.0.0.0/8")] })
         #expect(addresses.isInReach(moa("198.18.0.1")) && addresses.isInReach(moa("10.1.1.1")) && !addresses.isInReach(moa("192.168.1.1")))
-        guard case .changed(let change) = addresses.arrange([locator(moa("192.168.7.7"), "a")], Uplinks(PathConfiguration())) else {
+        guard case .changed(let change) = addresses.arrange([locator(moa("192.168.7.7"), "a")], Uplinks(PathConfiguration()), now: .zero) else {
             Issue.record("nothing changed")
             return
         }
@@ -271,7 +332,7 @@ import Testing
         #expect(preferences.choose("b", for: peer) && preferences.interfaces(for: peer) == ["b"])
         var addresses = UsableAddresses(configuration)
         let uplinks = Uplinks(PathConfiguration())
-        _ = addresses.arrange([locator(first, "a"), locator(second, "b")], uplinks)
+        _ = addresses.arrange([locator(first, "a"), locator(second, "b")], uplinks, now: .zero)
         let record = MappingRecord(hoa: own, sequence: 1, lifetime: 600, issued: 1, locators: [Locator(first), Locator(second)])
         #expect(preferences.addresses(for: peer, among: [first, second], listedIn: record, addresses, uplinks) == [second, first])
         #expect(

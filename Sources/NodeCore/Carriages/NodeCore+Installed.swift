@@ -68,7 +68,12 @@ extension NodeCore {
     /// gone loses what is on its way there.
     private func leavesForRelay(_ hoa: HomeAddress, at own: IPAddress) -> Bool {
         guard let known = peerRelays[hoa], known.hasAnswered(at: own, { holder(of: $0, for: hoa) }) else { return false }
-        return peerEndpoints[hoa]?.isInVain == true || known.installed?.own == own
+        return peerEndpoints[hoa]?.isInVain == true || known.installed?.own == own || !canBeAsked(hoa, at: own)
+    }
+
+    /// Whether the link of an own address has one of a family of the peer's endpoints. Otherwise they answer by the old network, and that tells nothing.
+    private func canBeAsked(_ hoa: HomeAddress, at own: IPAddress) -> Bool {
+        peerEndpoints[hoa]?.endpoints.contains { preferredSources[$0.family].map { isSameLink($0, own) } ?? false } ?? false
     }
 
     /// Packets for the peer leave by a relay from the first own address, since it answers there in no other way: at the other ones, which may be about

@@ -15,7 +15,9 @@ extension NodeCore {
                 .notice, "\(locator.interface) comes and goes: \(locator.moa) is preferred only after it has stayed for \(pause.components.seconds) s"
             )
         }
-        switch addresses.arrange(locators, uplinks) {
+        let arranged = addresses.arrange(locators, uplinks, now: now.monotonic)
+        if let due = addresses.due { deadlines.set(.arrangement, at: due) } else { deadlines.cancel(.arrangement) }
+        switch arranged {
         case .same:
             break
         case .left(let dead):
@@ -30,8 +32,9 @@ extension NodeCore {
             for family in AddressFamily.allCases {
                 guard let hoa = home(in: family) else { continue }
                 let servers = homes[hoa]?.servers?.endpoints ?? []
-                let move = change.move { OtherFamily.askedFirst(addresses.reaching(family, $0).map(\.moa), of: family, servers: servers) }
-                if let move { self.move(hoa, move, from: change.before, now) }
+                if let move = change.move(family, { OtherFamily.askedFirst($0, of: family, servers: servers) }) {
+                    self.move(hoa, move, from: change.before, now)
+                }
             }
             holdBindings(now)
             if change.hasOtherFirst { probeAnew(now) }
@@ -71,7 +74,7 @@ extension NodeCore {
     /// Tells the kernel which addresses are ours to be reached at, and as whom.
     private mutating func enterOwnAddresses() {
         var wanted: [MobileAddress: HomeAddress] = [:]
-        for hoa in homes.keys { for moa in desiredLocators(of: hoa) where isRewritable(moa, hoa) { wanted[moa] = hoa } }
+        for hoa in homes.keys { for moa in desiredLocators(of: hoa) + addresses.left(by: hoa) where isRewritable(moa, hoa) { wanted[moa] = hoa } }
         for change in entered.replace(by: wanted) { self.change(change) }
     }
 

@@ -8,15 +8,16 @@ import MATSignal
 ///   some link has one of its family ──► the addresses of its family, as ever
 ///   no link has ──────────────────────► those of the other family; last the stand-ins of NAT64s (`StandIns`), before which a translator stands
 /// ```
-/// A mobile network has its prefixes routed to it in its own family, and nobody to ask for others.
+/// A mobile network has its prefixes routed to it in its own family, and nobody to ask for others. Whoever chooses an interface by hand may want it
+/// otherwise (`ChosenInterface`).
 enum OtherFamily {
     /// Of all usable addresses those by which an own HoA of a family is reached, the best first.
     ///
     /// - Parameter all: the best first.
-    static func reaching(_ family: AddressFamily, _ all: [OwnLocator], isNetwork: Bool) -> [OwnLocator] {
+    static func reaching(_ family: AddressFamily, _ all: [OwnLocator]) -> [OwnLocator] {
         let own = all.filter { $0.moa.family == family }
         // On a new link one family's address comes a moment before the other's: that alone moves nothing.
-        guard !isNetwork, own.allSatisfy({ StandIns.isStandIn($0.moa.address) }) else { return own }
+        guard own.allSatisfy({ StandIns.isStandIn($0.moa.address) }) else { return own }
         return all.filter { $0.moa.family != family } + own
     }
 

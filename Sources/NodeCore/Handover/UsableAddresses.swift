@@ -21,6 +21,9 @@ struct UsableAddresses: Sendable {
     struct Change: Equatable, Sendable {
         let before: [OwnLocator]
         let after: [OwnLocator]
+        /// Of these those by which an own HoA of a family is reached.
+        let reachedBefore: FamilyPair<[MobileAddress]>
+        let reachedAfter: FamilyPair<[MobileAddress]>
         /// From these nothing can be sent any more: they are gone or dead. What still comes to a dead one is accepted.
         let gone: Set<MobileAddress>
 
@@ -34,6 +37,7 @@ struct UsableAddresses: Sendable {
         var hasOtherFirst: Bool {
             AddressFamily.allCases.contains { family in
                 before.first { $0.moa.family == family }?.moa != after.first { $0.moa.family == family }?.moa
+                    || reachedBefore[family].first != reachedAfter[family].first
             }
         }
 
@@ -46,11 +50,11 @@ struct UsableAddresses: Sendable {
             Set(locators.map { FamilyScope(family: $0.moa.family, scope: $0.moa.address.scope) }.filter { $0.scope != .global })
         }
 
-        /// What it means for an own HoA; `nil` if nothing.
+        /// What it means for the own HoA of a family; `nil` if nothing.
         ///
-        /// - Parameter reaching: of all usable addresses those by which it is reached, the best first.
-        func move(_ reaching: ([OwnLocator]) -> [MobileAddress]) -> Move? {
-            let (old, new) = (reaching(before), reaching(after))
+        /// - Parameter order: which of the addresses by which it is reached goes first.
+        func move(_ family: AddressFamily, _ order: ([MobileAddress]) -> [MobileAddress] = { $0 }) -> Move? {
+            let (old, new) = (order(reachedBefore[family]), order(reachedAfter[family]))
             return old == new ? nil : Move(from: old, to: new, gone: gone)
         }
     }
@@ -88,8 +92,10 @@ struct UsableAddresses: Sendable {
     private var places = FamilyPair<[MobileAddress]>(both: [])
     /// Those over which nothing answers, whose peers were taken elsewhere.
     private var left: Set<MobileAddress> = []
-    /// The interface that a person chose with `mat handover`; it goes before the configured order while it is usable.
-    private(set) var chosenInterface: String?
+    /// The same as `ordered`, by the family of the own HoA that is reached by them.
+    private var reached = FamilyPair<[OwnLocator]>(both: [])
+    /// What a person chose goes before the configured order while it is usable.
+    private var chosen = ChosenInterface()
     /// Gateways and resolvers: a peer's locator only if it proves itself.
     private(set) var infrastructure: Set<IPAddress> = []
     /// What this node's other HoAs have: never a peer's locator.
@@ -118,10 +124,25 @@ struct UsableAddresses: Sendable {
         return places[hoa.family]
     }
 
-    /// Of these, those by which an own HoA of a family is reached. A mobile network has its own prefixes, in its own family.
-    func reaching(_ family: AddressFamily, _ all: [OwnLocator]) -> [OwnLocator] {
-        OtherFamily.reaching(family, all, isNetwork: homePrefixes[family].map { $0.length < 128 } ?? false)
+    /// Those by which an own HoA of a family can be reached, the best first, be there more than a record has room for.
+    private func reaching(_ family: AddressFamily) -> [OwnLocator] {
+        // A mobile network has its own prefixes, in its own family.
+        if homePrefixes[family].map({ $0.length < 128 }) ?? false { return ordered.filter { $0.moa.family == family } }
+        if chosen.carriesAcross(family) { return ordered.filter { $0.interface == chosen.name } }
+        return OtherFamily.reaching(family, ordered)
     }
+
+    /// What stands beside the places of a record: all usable addresses, or those of the interface alone that a person chose.
+    func beside(_ hoa: HomeAddress) -> [OwnLocator] { chosen.carriesAcross(hoa.family) ? reached[hoa.family] : ordered }
+
+    /// Of the HoA's family, by which it is reached no more since a person chose another interface: what peers still send there is accepted.
+    func left(by hoa: HomeAddress) -> [MobileAddress] { chosen.carriesAcross(hoa.family) ? of(hoa.family) : [] }
+
+    /// The interface that a person chose with `mat handover`.
+    var chosenInterface: String? { chosen.name }
+
+    /// When the addresses are to be arranged again though nothing has changed.
+    var due: MonotonicTime? { chosen.due }
 
     func interface(of moa: MobileAddress) -> String? { ordered.first { $0.moa == moa }?.interface }
 
@@ -173,7 +194,7 @@ struct UsableAddresses: Sendable {
     // MARK: Events
 
     /// A person wants this interface to be used first; `nil` goes back to the configured order. It counts with the next arrangement.
-    mutating func choose(interface: String?) { chosenInterface = interface }
+    mutating func choose(interface: String?) { if interface != chosen.name { chosen = ChosenInterface(interface) } }
 
     /// Another order is configured. It counts with the next arrangement.
     mutating func order(by interfaces: [String]) { preferredInterfaces = interfaces }
@@ -188,16 +209,20 @@ struct UsableAddresses: Sendable {
     }
 
     /// Takes over the usable addresses and puts them in order.
-    mutating func arrange(_ locators: [OwnLocator], _ uplinks: Uplinks) -> Arranged {
-        let before = ordered
+    mutating func arrange(_ locators: [OwnLocator], _ uplinks: Uplinks, now: MonotonicTime) -> Arranged {
+        let before = (ordered, reached.mapValues { $0.map(\.moa) })
         system = locators
         ordered = inOrder(locators, uplinks)
+        chosen.look(at: ordered, now)
+        reached = FamilyPair { reaching($0) }
         // From a dead address nothing can be sent, no more than from one that is gone; but what still comes there is accepted.
         let dead = Set(ordered.map(\.moa).filter(uplinks.isDead))
         defer { left = dead }
-        guard ordered != before else { return dead.isSubset(of: left) ? .same : .left(dead) }
-        places = FamilyPair { family in Self.places(reaching(family, ordered)) }
-        return .changed(Change(before: before, after: ordered, gone: Set(before.map(\.moa)).subtracting(ordered.map(\.moa)).union(dead)))
+        let after = (ordered, reached.mapValues { $0.map(\.moa) })
+        guard after != before else { return dead.isSubset(of: left) ? .same : .left(dead) }
+        places = reached.mapValues(Self.places)
+        let gone = Set(before.0.map(\.moa)).subtracting(ordered.map(\.moa)).union(dead)
+        return .changed(Change(before: before.0, after: after.0, reachedBefore: before.1, reachedAfter: after.1, gone: gone))
     }
 
     /// What works first, then the chosen interface, then what is not about to be taken away (RFC 6724 5, rule 3), then the configured order,
@@ -205,7 +230,7 @@ struct UsableAddresses: Sendable {
     private func inOrder(_ locators: [OwnLocator], _ uplinks: Uplinks) -> [OwnLocator] {
         func rank(_ locator: OwnLocator) -> (isOther: Int, isDeprecated: Int, place: Int) {
             (
-                locator.interface == chosenInterface ? 0 : 1, locator.isDeprecated ? 1 : 0,
+                locator.interface == chosen.name ? 0 : 1, locator.isDeprecated ? 1 : 0,
                 preferredInterfaces.firstIndex(of: locator.interface) ?? preferredInterfaces.count
             )
         }

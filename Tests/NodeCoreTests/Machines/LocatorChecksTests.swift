@@ -23,7 +23,7 @@ import Testing
         checks = LocatorChecks(configuration)
         addresses = UsableAddresses(configuration)
         _ = addresses.arrange(
-            [OwnLocator(moa("192.0.2.10"), interface: "if0", link: prefix("192.0.2.0/24"))], Uplinks(configuration.paths))
+            [OwnLocator(moa("192.0.2.10"), interface: "if0", link: prefix("192.0.2.0/24"))], Uplinks(configuration.paths), now: .zero)
         for peer in [hoa, other] {
             peers.enter(try Peers.peer(peer, at: [place.address]))
             _ = checks.claim(peer, in: &peers)
@@ -115,7 +115,7 @@ import Testing
         #expect(
             !isLetIn { world in
                 let near = OwnLocator(moa("198.18.0.200"), interface: "if1", link: prefix("198.18.0.0/24"))
-                _ = world.addresses.arrange([near], Uplinks(world.configuration.paths))
+                _ = world.addresses.arrange([near], Uplinks(world.configuration.paths), now: .zero)
             })
         let (pair, arrival) = (home("198.51.100.1"), place)
         let formerly = other
