@@ -57,7 +57,7 @@ struct PatternTests {
         where the new network lacks the home address's family
         """,
         arguments: [
-            ["1", "3", "5", "9", "14", "both-gg", "16"], ["15b"], ["6-fw"], ["v6-only", "p-v6-only"], ["6-v4-only", "6-v4-only-g"],
+            ["1", "3", "5", "9", "14", "both-gg", "16"], ["15b"], ["6-fw"], ["v6-only", "p-v6-only"], ["6-v4-only", "6-v4-only-g"], ["6-p-g"],
         ])
     func overlap(_ patterns: [String]) throws {
         var left = patterns

@@ -95,10 +95,15 @@ extension NodeCore {
     }
 
     /// Our addresses are others, or the port that we send from: what peers there are is found out from where we are now.
-    mutating func probeAnew(_ now: Now) {
+    ///
+    /// - Parameter families: of the peers that this is about.
+    mutating func probeAnew(_ families: [AddressFamily], _ now: Now) {
+        guard !families.isEmpty else { return }
         let usable = addresses.ordered.map(\.moa.address).filter(isUsable)
-        for hoa in peerEndpoints.hoas { perform(peerEndpoints.tell(hoa) { $0.moved(isUsable: usable.contains, now.monotonic) }, of: hoa, now) }
-        for hoa in peerRelays.hoas { applyPeer(hoa, now) }
+        for hoa in peerEndpoints.hoas where families.contains(hoa.family) {
+            perform(peerEndpoints.tell(hoa) { $0.moved(isUsable: usable.contains, now.monotonic) }, of: hoa, now)
+        }
+        for hoa in peerRelays.hoas where families.contains(hoa.family) { applyPeer(hoa, now) }
     }
 
     /// Others see our addresses elsewhere than was thought.
@@ -129,6 +134,8 @@ extension NodeCore {
     private mutating func probe(_ hoa: HomeAddress, at endpoint: Endpoint, _ asked: PeerEndpoints.Asked?, _ now: Now) {
         guard let home = home(for: hoa).flatMap({ homes[$0] }),
             let source = peerEndpoints[hoa]?.own(asking: endpoint) ?? preferredSources[endpoint.family],
+            // A probe says where we are.
+            !isLeftByChoice(source, of: hoa),
             probeRates.allows(hoa, at: endpoint.address, hasAnswered: peerEndpoints[hoa]?.hasAnswered ?? false, now.monotonic)
         else { return }
         let series = asked ?? newSeries(at: endpoint, now)
@@ -209,7 +216,7 @@ extension NodeCore {
             return
         }
         let hoa = probe.peerHoA
-        guard !isCandidateLeft(local, source, of: hoa), !isLeftForRelay(local, of: hoa) else {
+        guard !isCandidateLeft(local, source, of: hoa), !isLeft(local, of: hoa) else {
             counters.unmatchedDropped += 1
             return
         }

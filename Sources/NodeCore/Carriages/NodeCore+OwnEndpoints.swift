@@ -183,7 +183,7 @@ extension NodeCore {
     /// Its datagrams leave from another port, which others see elsewhere.
     private mutating func portChanged(of moa: MobileAddress, _ now: Now) {
         perform(bindings.retry(from: moa, now.monotonic), now)
-        probeAnew(now)
+        probeAnew(AddressFamily.allCases, now)
     }
 
     /// Another core has changed the port of an own address that this one shares.

@@ -37,7 +37,7 @@ extension NodeCore {
                 }
             }
             holdBindings(now)
-            if change.hasOtherFirst { probeAnew(now) }
+            probeAnew(change.hasOtherFirst ? AddressFamily.allCases : change.reachedElsewhere, now)
             reconsider(change.addresses, now)
             if change.hasOtherScopes {
                 if peers.count <= Backlog.atOnceMax { reconsiderScope(now) } else { deadlines.set(.scope, at: now.monotonic) }

@@ -37,9 +37,11 @@ struct UsableAddresses: Sendable {
         var hasOtherFirst: Bool {
             AddressFamily.allCases.contains { family in
                 before.first { $0.moa.family == family }?.moa != after.first { $0.moa.family == family }?.moa
-                    || reachedBefore[family].first != reachedAfter[family].first
             }
         }
+
+        /// An own HoA of these families is reached first by another address.
+        var reachedElsewhere: [AddressFamily] { AddressFamily.allCases.filter { reachedBefore[$0].first != reachedAfter[$0].first } }
 
         private struct FamilyScope: Hashable {
             let family: AddressFamily
@@ -132,11 +134,14 @@ struct UsableAddresses: Sendable {
         return OtherFamily.reaching(family, ordered)
     }
 
+    /// Whether a HoA is reached by nothing but the other family's addresses of the interface that a person chose.
+    func isCarriedAcross(_ hoa: HomeAddress) -> Bool { chosen.carriesAcross(hoa.family) }
+
     /// What stands beside the places of a record: all usable addresses, or those of the interface alone that a person chose.
-    func beside(_ hoa: HomeAddress) -> [OwnLocator] { chosen.carriesAcross(hoa.family) ? reached[hoa.family] : ordered }
+    func beside(_ hoa: HomeAddress) -> [OwnLocator] { isCarriedAcross(hoa) ? reached[hoa.family] : ordered }
 
     /// Of the HoA's family, by which it is reached no more since a person chose another interface: what peers still send there is accepted.
-    func left(by hoa: HomeAddress) -> [MobileAddress] { chosen.carriesAcross(hoa.family) ? of(hoa.family) : [] }
+    func left(by hoa: HomeAddress) -> [MobileAddress] { isCarriedAcross(hoa) ? of(hoa.family) : [] }
 
     /// The interface that a person chose with `mat handover`.
     var chosenInterface: String? { chosen.name }

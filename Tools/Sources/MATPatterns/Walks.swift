@@ -142,6 +142,8 @@ extension Walk {
             Pattern("6-1", "G ⇒ G, G (IPv6)", from: [at("wlan")], .move([at("cellular")]), .direct, simulated: (80, 25)),
             Pattern("6-fw", "G ⇒ F, G (IPv6, F a firewall)", from: [at("cellular")], .move([at("firewall")]), .encapsulated, simulated: (86, 530)),
             Pattern("6-fw-g", "F ⇒ G, G (IPv6)", from: [at("firewall")], .move([at("cellular")]), .direct),
+            Pattern("6-p", "G ⇒ P(A), G (IPv6, P(A) has IPv4 alone)", from: [at("cellular")], .move([at("home")]), .encapsulated),
+            Pattern("6-p-g", "P(A) ⇒ G, G (IPv6)", from: [at("home")], .move([at("cellular")]), .direct),
         ])
 
     /// A relay that has both families is all that such two have in common.
