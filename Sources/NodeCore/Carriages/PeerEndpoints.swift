@@ -137,7 +137,12 @@ struct PeerEndpoints: PeerMachine {
         let present = ways.first { place in
             !place.isOutdated && (installed.map { $0.own == place.own && $0.endpoint == place.endpoint } ?? false)
         }
-        return (best(of: ways.filter { $0.own == preferred }) ?? present ?? best(of: ways)).flatMap { place in
+        // Where it was by an earlier record goes last, from wherever that is reached.
+        let now = ways.filter { !$0.isOutdated }
+        let best =
+            best(of: now.filter { $0.own == preferred }) ?? present ?? best(of: now)
+            ?? best(of: ways.filter { $0.own == preferred }) ?? best(of: ways)
+        return best.flatMap { place in
             place.own.map { Way(own: $0, endpoint: place.endpoint) }
         }
     }

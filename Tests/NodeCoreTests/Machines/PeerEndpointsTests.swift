@@ -372,6 +372,19 @@ import Testing
         #expect(idle.lasting.isEmpty)
     }
 
+    /// Packets would follow it to a network that it left long ago, as far as proofs still hold.
+    @Test("Where it was by an earlier record goes last, though that is reached from the first own address and its new place is not")
+    func outdatedLast() {
+        var peer = proven([listed])
+        _ = peer.list([second], start)
+        _ = peer.proved(listed, from: own, start)
+        #expect(peer.way({ _ in true }, preferring: own)?.endpoint == listed)
+        _ = peer.list([shown], after(1))
+        _ = peer.proved(shown, from: otherOwn, after(2))
+        #expect(peer.way({ _ in true }, preferring: own) == PeerEndpoints.Way(own: otherOwn, endpoint: shown))
+        #expect(peer.way({ $0 == own }, preferring: own) == PeerEndpoints.Way(own: own, endpoint: listed))
+    }
+
     @Test("No more of those than there is room for")
     func lastingBound() {
         let many = (1...40).map { Endpoint(ip("198.18.1.\($0)"), port: 6289) }
