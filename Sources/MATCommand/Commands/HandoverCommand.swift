@@ -9,8 +9,8 @@ struct HandoverCommand: ParsableCommand {
             matd hands over by itself when addresses come and go; this is for choosing among interfaces that are up. The choice \
             holds until `mat handover --auto` or a restart of matd; while the interface has no address, or nothing answers over \
             it, the others are used. A home address whose family that interface has lacked for 2 s is reached by its other addresses, \
-            in datagrams or by a relay, so that the others can go without loss. With --peer it concerns only what is sent to that peer; what the peer sends follows the order \
-            that this node has registered.
+            in datagrams or by a relay, so that the others can go without loss. With --peer it concerns only what is sent to that \
+            peer; what the peer sends follows the order that this node has registered.
             """)
 
     @Argument(help: "The interface to use first, such as wlan0.")

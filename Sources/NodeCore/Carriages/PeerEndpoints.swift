@@ -71,8 +71,6 @@ struct PeerEndpoints: PeerMachine {
     static let learnedMax = 4
     /// Others, that something of the peer's may have come from, while they are asked.
     static let callersMax = 2
-    /// Endpoints from which packets are taken though they are the peer's no more.
-    static let lingeringMax = 8
     /// Endpoints that are probed when the peer tells where it is, and there are no packets for it.
     static let courtesyEndpointsMax = 2
     /// How long proofs last after the last packet.
@@ -89,9 +87,9 @@ struct PeerEndpoints: PeerMachine {
     private(set) var installedLargest = Carriage.mtuAtFirst
     private(set) var installedNeedsSum = false
     private(set) var installedSources: [Endpoint] = []
-    /// `sources` when they were last looked at, and those that have gone since: what is on its way from there is taken for a while.
+    /// `sources` when they were last looked at, and those that have gone since.
     private var lastSources: [Endpoint] = []
-    private var lingering: [(endpoint: Endpoint, until: MonotonicTime)] = []
+    private var lingering = LingeringSources()
     /// Of the way that the kernel was told.
     private var signs: PathSigns?
     /// Its packets go in yet another way, by rewriting or a relay.
@@ -112,11 +110,11 @@ struct PeerEndpoints: PeerMachine {
     /// Endpoints from which encapsulated packets are the peer's: those of its record, and those that it has proven (section 11.2); in order.
     var sources: [Endpoint] { places.filter { $0.isListed || $0.state.isProven }.map(\.endpoint).sorted() }
     /// Those that were among them a moment ago.
-    var lasting: [Endpoint] { lingering.map(\.endpoint) }
+    var lasting: [Endpoint] { lingering.all }
 
     var due: MonotonicTime? {
         let idle = places.contains { $0.state.isProven } ? activeAt.map { $0 + Self.idleMax } : nil
-        return places.reduce(idle) { $0.earlier($1.state.due) }.earlier(signs?.due).earlier(lingering.map(\.until).min())
+        return places.reduce(idle) { $0.earlier($1.state.due) }.earlier(signs?.due).earlier(lingering.due)
     }
 
     /// What its way carries is to be read at short intervals.
@@ -319,12 +317,9 @@ struct PeerEndpoints: PeerMachine {
     mutating func linger(_ now: MonotonicTime) {
         let (before, sources) = (lastSources, sources)
         lastSources = sources
-        lingering.removeAll { sources.contains($0.endpoint) }
+        lingering.remove(sources)
         // Without packets nothing is on its way.
-        guard isActive(now) else { return }
-        for endpoint in before where !sources.contains(endpoint) && lingering.count < Self.lingeringMax {
-            lingering.append((endpoint, now + OwnBindings.lingerTime))
-        }
+        if isActive(now) { lingering.add(before.filter { !sources.contains($0) }, now) }
     }
 
     /// The kernel takes its packets from there.
@@ -381,10 +376,7 @@ struct PeerEndpoints: PeerMachine {
     mutating func takeDue(_ now: MonotonicTime) -> [Action] {
         var actions: [Action] = []
         if let action = signs?.takeDue(now) { actions += signAction(action, now) }
-        if lingering.contains(where: { $0.until <= now }) {
-            lingering.removeAll { $0.until <= now }
-            actions.append(.choose)
-        }
+        if lingering.takeDue(now) { actions.append(.choose) }
         let isActive = isActive(now)
         if !isActive, places.contains(where: { $0.state.isProven }) {
             for index in places.indices { places[index].state.end() }

@@ -132,12 +132,12 @@ struct PeerRelays: PeerMachine {
     /// Of the way that the kernel was told.
     private var signs: PathSigns?
     /// By these relays packets came, some of which are candidates no more: what is on its way is taken for a while.
-    private var lingering: (relays: [Endpoint], until: MonotonicTime)?
+    private var lingering = LingeringSources()
 
     // MARK: Questions
 
     /// Where packets are taken from beside the candidates.
-    var lasting: [Endpoint] { lingering?.relays ?? [] }
+    var lasting: [Endpoint] { lingering.all }
 
     var isEmpty: Bool { places.isEmpty && installed == nil && installedSources.isEmpty }
     var candidates: [Candidate] { places.map(\.candidate) }
@@ -165,7 +165,7 @@ struct PeerRelays: PeerMachine {
         if need != .none || visit != .apart && !isKept || places.contains(where: { $0.answeredAt != nil }) {
             due = due.earlier(activeAt.map { $0 + Self.idleMax })
         }
-        return due.earlier(signs?.due).earlier(lingering?.until)
+        return due.earlier(signs?.due).earlier(lingering.due)
     }
 
     /// What its way carries is to be read at short intervals.
@@ -219,7 +219,7 @@ struct PeerRelays: PeerMachine {
         guard listed != self.candidates else { return [] }
         let before = wanted
         if !installedSources.isEmpty, places.contains(where: { place in !listed.contains { $0.relay == place.candidate.relay } }) {
-            lingering = (installedSources, now + OwnBindings.lingerTime)
+            lingering.add(installedSources, now)
         }
         places = listed.map { candidate in
             var place = Place(candidate: candidate)
@@ -407,10 +407,7 @@ struct PeerRelays: PeerMachine {
             need = .blind
             actions.append(.choose)
         }
-        if let until = lingering?.until, until <= now {
-            lingering = nil
-            actions.append(.choose)
-        }
+        if lingering.takeDue(now) { actions.append(.choose) }
         if !isActive(now) {
             // By now it may be bound there no more.
             (need, activeAt, favourite) = (.none, nil, nil)

@@ -90,12 +90,12 @@ struct UsableAddresses: Sendable {
     private(set) var system: [OwnLocator] = []
     /// The same in order of preference.
     private(set) var ordered: [OwnLocator] = []
-    /// Those of them that a record has room for.
+    /// Those of them by which the own HoA of a family is reached.
+    private var reached = FamilyPair<[OwnLocator]>(both: [])
+    /// Those of them in turn that a record has room for.
     private var places = FamilyPair<[MobileAddress]>(both: [])
     /// Those over which nothing answers, whose peers were taken elsewhere.
     private var left: Set<MobileAddress> = []
-    /// The same as `ordered`, by the family of the own HoA that is reached by them.
-    private var reached = FamilyPair<[OwnLocator]>(both: [])
     /// What a person chose goes before the configured order while it is usable.
     private var chosen = ChosenInterface()
     /// Gateways and resolvers: a peer's locator only if it proves itself.
@@ -129,13 +129,15 @@ struct UsableAddresses: Sendable {
     /// Those by which an own HoA of a family can be reached, the best first, be there more than a record has room for.
     private func reaching(_ family: AddressFamily) -> [OwnLocator] {
         // A mobile network has its own prefixes, in its own family.
-        if homePrefixes[family].map({ $0.length < 128 }) ?? false { return ordered.filter { $0.moa.family == family } }
+        if isNetwork(family) { return ordered.filter { $0.moa.family == family } }
         if chosen.carriesAcross(family) { return ordered.filter { $0.interface == chosen.name } }
         return OtherFamily.reaching(family, ordered)
     }
 
+    private func isNetwork(_ family: AddressFamily) -> Bool { homePrefixes[family].map { $0.length < 128 } ?? false }
+
     /// Whether a HoA is reached by nothing but the other family's addresses of the interface that a person chose.
-    func isCarriedAcross(_ hoa: HomeAddress) -> Bool { chosen.carriesAcross(hoa.family) }
+    func isCarriedAcross(_ hoa: HomeAddress) -> Bool { chosen.carriesAcross(hoa.family) && !isNetwork(hoa.family) }
 
     /// What stands beside the places of a record: all usable addresses, or those of the interface alone that a person chose.
     func beside(_ hoa: HomeAddress) -> [OwnLocator] { isCarriedAcross(hoa) ? reached[hoa.family] : ordered }

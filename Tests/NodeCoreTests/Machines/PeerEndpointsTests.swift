@@ -392,7 +392,7 @@ import Testing
         peer.linger(start)
         _ = peer.list([listed], start)
         peer.linger(start)
-        #expect(peer.lasting.count <= PeerEndpoints.lingeringMax)
+        #expect(peer.lasting.count == LingeringSources.sourcesMax)
     }
 }
 
