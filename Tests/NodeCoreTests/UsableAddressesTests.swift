@@ -111,13 +111,22 @@ import Testing
         #expect(addresses.due == time(3000))
         guard case .changed(let change) = addresses.arrange(addresses.system, uplinks, now: time(3000)) else { throw Unexpected() }
         let move = try #require(change.move(.ipv4))
-        #expect(move.from == [first] && move.to == [there] && move.hasOverlap && !move.keepsSource)
-        #expect(change.move(.ipv6) == nil && change.reachedElsewhere == [.ipv4] && !change.hasOtherFirst && addresses.due == nil)
-        // Peers leave the old network by the new record; what they still send there is accepted.
+        #expect(move.from == [first] && move.to == [there, first] && move.hasOverlap && !move.keepsSource)
+        #expect(change.move(.ipv6) == nil && change.reachedElsewhere == [.ipv4] && !change.hasOtherFirst && addresses.due == time(4000))
+        // Those that can follow do so by the new record.
+        #expect(addresses.places(of: own) == [there, first] && addresses.left(by: own).isEmpty)
+        #expect(addresses.isBeingLeft(first.address, by: own) && !addresses.isBeingLeft(there.address, by: own))
+        #expect(addresses.beside(own).map(\.moa) == [there, first])
+        // The others leave the old network then; what they still send there is accepted.
+        guard case .changed(let later) = addresses.arrange(addresses.system, uplinks, now: time(4000)) else { throw Unexpected() }
+        let end = try #require(later.move(.ipv4))
+        #expect(end.from == [there, first] && end.to == [there] && !end.isHandover(wasRegistered: true) && addresses.due == nil)
         #expect(addresses.places(of: own) == [there] && addresses.beside(own).map(\.moa) == [there] && addresses.left(by: own) == [first])
+        #expect(addresses.isBeingLeft(first.address, by: own))
         let other = home("2001:db8:10::1")
         #expect(addresses.places(of: other) == [there, elsewhere] && addresses.left(by: other).isEmpty)
-        #expect(addresses.arrange(addresses.system, uplinks, now: time(4000)) == .same)
+        #expect(!addresses.isBeingLeft(elsewhere.address, by: other))
+        #expect(addresses.arrange(addresses.system, uplinks, now: time(5000)) == .same)
     }
 
     @Test("That ends with the choice, with an address of the family there, and where the interface does not work", arguments: [0, 1, 2])
@@ -128,7 +137,7 @@ import Testing
         let home = moa("2001:db8:1::10")
         var locators = [locator(home, "a"), locator(first, "a"), locator(second, "b")]
         addresses.choose(interface: "b")
-        for second in [0, 2000] { _ = addresses.arrange(locators, uplinks, now: time(Int64(second))) }
+        for second in [0, 2000, 3000] { _ = addresses.arrange(locators, uplinks, now: time(Int64(second))) }
         #expect(addresses.places(of: own) == [second])
         switch end {
         case 0: addresses.choose(interface: "a")
@@ -150,8 +159,8 @@ import Testing
         var addresses = UsableAddresses(configuration { $0.homes = [HomeIdentity(hoa: network, key: key, certificate: certificate)] })
         addresses.choose(interface: "b")
         let locators = [locator(first, "a"), locator(moa("2001:db8:2::10"), "b")]
-        for second in [0, 2000] { _ = addresses.arrange(locators, Uplinks(PathConfiguration()), now: time(Int64(second))) }
-        #expect(addresses.places(of: network) == [first] && !addresses.isCarriedAcross(network) && addresses.left(by: network).isEmpty)
+        for second in [0, 2000, 3000] { _ = addresses.arrange(locators, Uplinks(PathConfiguration()), now: time(Int64(second))) }
+        #expect(addresses.places(of: network) == [first] && !addresses.isBeingLeft(first.address, by: network) && addresses.left(by: network).isEmpty)
     }
 
     @Test("What dies without being first is left all the same, once")

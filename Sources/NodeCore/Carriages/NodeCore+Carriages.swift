@@ -22,7 +22,7 @@ extension NodeCore {
 
     /// The peer's packets can travel encapsulated from the address that is the first for it, where rewritten ones don't pass.
     func isReachedByEndpoint(_ hoa: HomeAddress, _ side: PeerPaths.OwnSide) -> Bool {
-        guard let first = side.preferred.first, side.closed.contains(first) else { return false }
+        guard let first = side.preferred.first, let peer = peers[hoa], paths.isClosed(to: peer, side, addresses) else { return false }
         return peerEndpoints[hoa]?.way(isUsable, preferring: first.address)?.own == first.address || isLeftToRelay(hoa)
     }
 
@@ -36,9 +36,7 @@ extension NodeCore {
 
     /// Nothing is known yet of how the peer's packets could go from the address that is the first for it, and they have another way.
     func waitsForEndpoint(_ hoa: HomeAddress, _ side: PeerPaths.OwnSide) -> Bool {
-        guard let first = side.preferred.first, side.closed.contains(first), !isReachedByEndpoint(hoa, side), let peer = peers[hoa] else {
-            return false
-        }
+        guard let peer = peers[hoa], paths.isClosed(to: peer, side, addresses), !isReachedByEndpoint(hoa, side) else { return false }
         return paths.current(of: peer, side, addresses) != nil
     }
 
@@ -48,17 +46,21 @@ extension NodeCore {
     private func endpoints(of peer: Peer) -> [Endpoint] {
         guard !isHidden else { return [] }
         let all = peer.record.places(at: peer.listed)
-        // What is of the other family beside MoAs is for who has none of theirs.
-        let isForOthers = all.contains(where: \.isMoA) && addresses.ordered.contains { isRewritable($0.moa, peer.hoa) }
-        let places = isForOthers ? all.filter { $0.endpoint.map { $0.family == peer.hoa.family } ?? true } : all
-        let isFiltered =
-            trials.isDoubted(peer.hoa) || trials.hasFiltered && !filteredAddresses(towards: peer.hoa, addresses.ordered.map(\.moa)).isEmpty
-        guard isFiltered || !isOpen(peer.hoa.family) || places.contains(where: { $0.endpoint != nil }) else { return [] }
+        // What is of the other family behind MoAs is for who is at none of theirs.
+        let isAtMoA = home(for: peer.hoa).flatMap { own in desiredLocators(of: own).first.map { isRewritable($0, own) } } ?? false
+        let firstMoA = all.firstIndex(where: \.isMoA)
+        let places = all.enumerated().filter { index, place in
+            guard isAtMoA, let firstMoA, index > firstMoA, let endpoint = place.endpoint else { return true }
+            return endpoint.family == peer.hoa.family
+        }.map(\.element)
+        let isRewritten = isOpen(peer.hoa.family) && !places.contains { $0.endpoint != nil }
+        let inDoubt = isRewritten ? placesInDoubt(of: peer) : []
         return places.compactMap { place in
             switch place {
             case .endpoint(let endpoint, _): isProbeable(endpoint.address) ? endpoint : nil
             case .moa(let locator):
-                isProbeable(locator.moa.address) && !peer.record.isNetwork ? Endpoint(locator.moa.address, port: SignalPort.node) : nil
+                isProbeable(locator.moa.address) && !peer.record.isNetwork && (!isRewritten || inDoubt.contains(locator.moa))
+                    ? Endpoint(locator.moa.address, port: SignalPort.node) : nil
             case .relay, .unknown: nil
             }
         }
@@ -135,7 +137,7 @@ extension NodeCore {
         guard let home = home(for: hoa).flatMap({ homes[$0] }),
             let source = peerEndpoints[hoa]?.own(asking: endpoint) ?? preferredSources[endpoint.family],
             // A probe says where we are.
-            !isLeftByChoice(source, of: hoa),
+            !addresses.isBeingLeft(source, by: home.hoa),
             probeRates.allows(hoa, at: endpoint.address, hasAnswered: peerEndpoints[hoa]?.hasAnswered ?? false, now.monotonic)
         else { return }
         let series = asked ?? newSeries(at: endpoint, now)

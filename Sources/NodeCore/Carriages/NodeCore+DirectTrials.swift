@@ -74,11 +74,24 @@ extension NodeCore {
         setTrialsDue()
     }
 
-    /// Own addresses from which rewritten packets are known not to reach a peer.
-    func filteredAddresses(towards hoa: HomeAddress, _ places: [MobileAddress]) -> Set<MobileAddress> {
+    /// Between which own addresses and places of a peer rewritten packets are known not to pass.
+    func filteredPairs(with hoa: HomeAddress, from places: [MobileAddress]) -> Set<MobilePair> {
         guard trials.hasFiltered, let peer = peers[hoa] else { return [] }
-        let listed = peer.locators.listed.map(\.moa)
-        return Set(places.filter { own in listed.contains { $0.family == own.family && trials.isFiltered(MobilePair(own: own, peer: $0)) } })
+        return Set(
+            places.flatMap { own in
+                peer.locators.listed.filter { $0.moa.family == own.family }.map { MobilePair(own: own, peer: $0.moa) }.filter(trials.isFiltered)
+            })
+    }
+
+    /// The places of a peer that rewritten packets do not reach from where they leave, or may not: it is reached in datagrams there.
+    ///
+    /// No others: a probe says of a place where rewritten packets do pass that they may not, and the peer would believe it.
+    func placesInDoubt(of peer: Peer) -> Set<MobileAddress> {
+        var result: Set<MobileAddress> = []
+        if trials.isDoubted(peer.hoa), let pair = trials.pair(of: peer.hoa) { result.insert(pair.peer) }
+        guard trials.hasFiltered, let side = ownSide(for: peer.hoa) else { return result }
+        let departures = [side.preferred.first, paths.departure(of: peer, side)]
+        return result.union(side.filtered.filter { departures.contains($0.own) }.map(\.peer))
     }
 
     mutating func trialsDue(_ now: Now) {

@@ -76,23 +76,12 @@ extension NodeCore {
         peerEndpoints[hoa]?.endpoints.contains { preferredSources[$0.family].map { isSameLink($0, own) } ?? false } ?? false
     }
 
-    /// Packets for the peer leave from the first own address, and at the other ones, which may be about to go, it is not to find us any more: from the
-    /// first it answers by a relay alone, or a person chose that network (`isLeftByChoice`).
+    /// A peer is not to find us at an own address any more, which may be about to go: a person chose another network, or packets for the peer leave from
+    /// the first address, where it answers by a relay alone.
     func isLeft(_ own: IPAddress, of hoa: HomeAddress) -> Bool {
-        guard !isLeftByChoice(own, of: hoa) else { return true }
+        if let home = home(for: hoa), addresses.isBeingLeft(own, by: home) { return true }
         guard let known = peerRelays[hoa], let way = known.installed, !known.isLeft(way.relay) else { return false }
-        return isLeft(own, for: way.own, of: hoa)
-    }
-
-    /// A person chose another network, our HoA is reached by nothing else, and packets for the peer leave from there.
-    func isLeftByChoice(_ own: IPAddress, of hoa: HomeAddress) -> Bool {
-        guard let home = home(for: hoa), addresses.isCarriedAcross(home) else { return false }
-        guard let used = peerEndpoints[hoa]?.installed?.own ?? peerRelays[hoa]?.installed?.own else { return false }
-        return isLeft(own, for: used, of: hoa)
-    }
-
-    private func isLeft(_ own: IPAddress, for used: IPAddress, of hoa: HomeAddress) -> Bool {
-        firstOwn(for: hoa) == used && isUsable(used) && !isSameLink(own, used)
+        return firstOwn(for: hoa) == way.own && isUsable(way.own) && !isSameLink(own, way.own)
     }
 
     private func firstOwn(for hoa: HomeAddress) -> IPAddress? {

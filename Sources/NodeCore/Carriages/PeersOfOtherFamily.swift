@@ -27,7 +27,9 @@ struct PeersOfOtherFamily: Sendable {
     static func isOne(_ record: MappingRecord, at places: some Sequence<MappingRecord.Place>) -> Bool {
         var isSeen = false
         for place in places {
-            if place.isMoA || place.endpoint?.family == record.hoa.family { return false }
+            // A MoA behind an endpoint is the one that it is leaving.
+            if place.isMoA { return isSeen }
+            if place.endpoint?.family == record.hoa.family { return false }
             isSeen = isSeen || place.endpoint != nil
         }
         return isSeen

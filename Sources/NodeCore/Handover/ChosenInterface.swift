@@ -5,27 +5,43 @@ import MATSignal
 ///
 /// ```
 ///   chosen, works, has addresses ──► has one of the family, or is a mobile network's ──────────► they go first, the others stay beside them
-///                                └─► has none of the family for a while ───────────────────────► the HoA is reached by what it has, and by that alone
+///                                └─► has none of the family for a while ───────────────────────► what it has goes first, and the others behind it
+///                                                                                                  until peers have followed; then they are left
 /// ```
 /// Whoever chooses an interface is about to leave the others. A HoA that stayed there because of its family would lose what is on its way when they go.
 struct ChosenInterface: Sendable {
     /// On a new link one family's address comes a moment before the other's: an IPv6 router answers at once, DHCP after a second or so.
     static let settleTime: Duration = .seconds(2)
+    /// Peers hear of the other family's address, and find out whether they reach it; a few round trips.
+    static let followTime: Duration = .seconds(1)
 
     let name: String?
     /// Since when it has been without an address of a family, though it works.
     private var lacking = FamilyPair<MonotonicTime?>(both: nil)
-    private var isCrossing = FamilyPair<Bool>(both: false)
+    private var crossings = FamilyPair<Crossing>(both: .none)
+
+    /// Whether a HoA of a family is reached by the other family's addresses of the interface.
+    enum Crossing: Sendable {
+        case none
+        /// First by these, and still by those of its family.
+        case first
+        /// By these alone.
+        case alone
+    }
 
     init(_ name: String? = nil) { self.name = name }
 
-    /// Whether a HoA of this family is reached by the other family's addresses of the interface.
-    func carriesAcross(_ family: AddressFamily) -> Bool { isCrossing[family] }
+    func crossing(_ family: AddressFamily) -> Crossing { crossings[family] }
 
     /// When `look` is to be called next.
     var due: MonotonicTime? {
         AddressFamily.allCases.reduce(nil) { earliest, family in
-            isCrossing[family] ? earliest : earliest.earlier(lacking[family].map { $0 + Self.settleTime })
+            guard let since = lacking[family] else { return earliest }
+            switch crossings[family] {
+            case .none: return earliest.earlier(since + Self.settleTime)
+            case .first: return earliest.earlier(since + Self.settleTime + Self.followTime)
+            case .alone: return earliest
+            }
         }
     }
 
@@ -36,7 +52,8 @@ struct ChosenInterface: Sendable {
         for family in AddressFamily.allCases {
             let lacks = isUsed && !ordered.contains { $0.interface == name && $0.moa.family == family }
             lacking[family] = lacks ? lacking[family] ?? now : nil
-            isCrossing[family] = lacking[family].map { $0 + Self.settleTime <= now } ?? false
+            let lasted = lacking[family].map { now - $0 } ?? .zero
+            crossings[family] = lasted < Self.settleTime ? .none : lasted < Self.settleTime + Self.followTime ? .first : .alone
         }
     }
 }

@@ -176,7 +176,8 @@ extension NodeCore {
         }
         for peer in moved.waiting { applyPeer(peer, now) }
         for busy in busiest.peers where busy.family == hoa.family {
-            if let pair = peers[busy].flatMap({ paths.installed(of: $0) }) { directPathTaken(by: busy, pair, now) }
+            guard let pair = peers[busy].flatMap({ paths.installed(of: $0) }) else { continue }
+            if trials.isFiltered(pair) { applyPeer(busy, now) } else { directPathTaken(by: busy, pair, now) }
         }
         for (peer, isFollowing) in paths.exceptions(
             from: moved, of: hoa, isWhole: isWhole, hasPreferences: hasPreferences || moved.isOneByOne, peers)

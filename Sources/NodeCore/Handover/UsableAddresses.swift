@@ -130,20 +130,28 @@ struct UsableAddresses: Sendable {
     private func reaching(_ family: AddressFamily) -> [OwnLocator] {
         // A mobile network has its own prefixes, in its own family.
         if isNetwork(family) { return ordered.filter { $0.moa.family == family } }
-        if chosen.carriesAcross(family) { return ordered.filter { $0.interface == chosen.name } }
-        return OtherFamily.reaching(family, ordered)
+        let ofChosen = ordered.filter { $0.interface == chosen.name }
+        return switch chosen.crossing(family) {
+        case .none: OtherFamily.reaching(family, ordered)
+        case .first: ofChosen + ordered.filter { $0.interface != chosen.name && $0.moa.family == family }
+        case .alone: ofChosen
+        }
     }
 
     private func isNetwork(_ family: AddressFamily) -> Bool { homePrefixes[family].map { $0.length < 128 } ?? false }
 
-    /// Whether a HoA is reached by nothing but the other family's addresses of the interface that a person chose.
-    func isCarriedAcross(_ hoa: HomeAddress) -> Bool { chosen.carriesAcross(hoa.family) && !isNetwork(hoa.family) }
+    private func crossing(_ hoa: HomeAddress) -> ChosenInterface.Crossing { isNetwork(hoa.family) ? .none : chosen.crossing(hoa.family) }
 
-    /// What stands beside the places of a record: all usable addresses, or those of the interface alone that a person chose.
-    func beside(_ hoa: HomeAddress) -> [OwnLocator] { isCarriedAcross(hoa) ? reached[hoa.family] : ordered }
+    /// Whether a HoA is about to be reached at an own address no more, since a person chose another interface: nobody is asked or answered from there.
+    func isBeingLeft(_ own: IPAddress, by hoa: HomeAddress) -> Bool {
+        crossing(hoa) != .none && interface(of: MobileAddress(own)) != chosen.name
+    }
+
+    /// What stands beside the places of a record: all usable addresses, or of the other family those of the interface alone that a person chose.
+    func beside(_ hoa: HomeAddress) -> [OwnLocator] { crossing(hoa) == .none ? ordered : reached[hoa.family] }
 
     /// Of the HoA's family, by which it is reached no more since a person chose another interface: what peers still send there is accepted.
-    func left(by hoa: HomeAddress) -> [MobileAddress] { isCarriedAcross(hoa) ? of(hoa.family) : [] }
+    func left(by hoa: HomeAddress) -> [MobileAddress] { crossing(hoa) == .alone ? of(hoa.family) : [] }
 
     /// The interface that a person chose with `mat handover`.
     var chosenInterface: String? { chosen.name }

@@ -26,8 +26,13 @@ struct PeerPaths: Sendable {
         let record: MappingRecord?
         /// Own addresses before which a translator or firewall stands: rewritten packets do not pass there.
         var closed: Set<MobileAddress> = []
+        /// The peer's places that rewritten packets are known not to reach, and from where.
+        var filtered: Set<MobilePair> = []
         /// No rewritten packet is for this HoA.
         var isInDatagramsOnly = false
+
+        /// Whether rewritten packets pass from an own address to a place.
+        func passes(_ pair: MobilePair) -> Bool { !closed.contains(pair.own) && !filtered.contains(pair) }
     }
 
     /// What became of a peer's entries.
@@ -100,10 +105,11 @@ struct PeerPaths: Sendable {
     /// The path that its packets are to take.
     func current(of peer: Peer, _ side: OwnSide, _ addresses: UsableAddresses) -> MobilePair? {
         // While there is no own address the one that was first may have been of the other family, where nothing is rewritten.
-        guard let own = departure(of: peer, side), own.family == side.home.family, !StandIns.isStandIn(own.address), !side.closed.contains(own),
+        guard let own = departure(of: peer, side), own.family == side.home.family, !StandIns.isStandIn(own.address),
             let moa = target(of: peer, addresses)
         else { return nil }
-        return MobilePair(own: own, peer: moa)
+        let pair = MobilePair(own: own, peer: moa)
+        return side.passes(pair) ? pair : nil
     }
 
     /// The path that the kernel has for its packets; `nil` if it has no entry.
@@ -115,8 +121,8 @@ struct PeerPaths: Sendable {
     /// All paths to it, the best first.
     func all(to peer: Peer, _ side: OwnSide, _ addresses: UsableAddresses) -> [MobilePair] {
         let proven = proven(peer, addresses)
-        return side.preferred.filter { !side.closed.contains($0) && ($0 == side.preferred.first || side.record?.lists($0) ?? false) }
-            .flatMap { own in proven.map { MobilePair(own: own, peer: $0) } }
+        return side.preferred.filter { $0 == side.preferred.first || side.record?.lists($0) ?? false }
+            .flatMap { own in proven.map { MobilePair(own: own, peer: $0) } }.filter(side.passes)
     }
 
     /// What is to be probed while packets are exchanged with a peer or wait for it. Without another path there is nothing to decide, so nothing.
@@ -158,8 +164,18 @@ struct PeerPaths: Sendable {
 
     /// Where its agent is written to: signalling may go where packets may not yet.
     func signallingTarget(of peer: Peer, _ addresses: UsableAddresses) -> Endpoint? {
-        let moa = target(of: peer, addresses) ?? peer.locators.listed.first { addresses.canBeLocator($0.moa, of: peer.hoa) }?.moa
-        return moa.map { Endpoint(peer.signallingAddress(of: $0), port: SignalPort.node) }
+        place(of: peer, addresses).map { Endpoint(peer.signallingAddress(of: $0), port: SignalPort.node) }
+    }
+
+    private func place(of peer: Peer, _ addresses: UsableAddresses) -> MobileAddress? {
+        target(of: peer, addresses) ?? peer.locators.listed.first { addresses.canBeLocator($0.moa, of: peer.hoa) }?.moa
+    }
+
+    /// Whether no rewritten packets pass from the address that is the first for a peer to where it is.
+    func isClosed(to peer: Peer, _ side: OwnSide, _ addresses: UsableAddresses) -> Bool {
+        guard let first = side.preferred.first else { return false }
+        guard let place = place(of: peer, addresses) else { return side.closed.contains(first) }
+        return !side.passes(MobilePair(own: first, peer: place))
     }
 
     // MARK: Entries

@@ -44,6 +44,22 @@ import Testing
         .setOutbound(pair, .rewritten(MobilePair(own: own, peer: peer), because: reason))
     }
 
+    @Test("Where packets are filtered to one place of a peer, they are rewritten to the others")
+    mutating func filtered() throws {
+        prove(place, standby)
+        var side = side(wlan)
+        side.filtered = [MobilePair(own: wlan, peer: standby)]
+        #expect(arrange(side).changes.contains(rewritten(wlan, place)))
+        let peer = try #require(peers[hoa])
+        #expect(!paths.isClosed(to: peer, side, addresses))
+        #expect(paths.all(to: peer, side, addresses) == [MobilePair(own: wlan, peer: place)])
+        // Its first place counts, as long as it is there.
+        side.filtered = [MobilePair(own: wlan, peer: place)]
+        #expect(arrange(side).changes == [.removeOutbound(pair)])
+        let closed = try #require(peers[hoa])
+        #expect(paths.isClosed(to: closed, side, addresses) && paths.current(of: closed, side, addresses) == nil)
+    }
+
     @Test("The kernel has nothing of a place before it has proved itself, sends to the first that has, and takes packets from all")
     mutating func entries() {
         #expect(arrange(side(wlan)) == PeerPaths.Arranged())
