@@ -152,7 +152,8 @@ extension NodeCore {
         let hasChosenEndpoint = hasChosenEndpoint(peer)
         return PeerPaths.OwnSide(
             home: own, places: places, preferred: preferences.addresses(for: peer, among: places, listedIn: record, addresses, uplinks),
-            record: record, closed: Set(places.filter { hasChosenEndpoint || !isOpen($0, for: own) }), filtered: filteredPairs(with: peer, from: places),
+            record: record, closed: Set(places.filter { hasChosenEndpoint || !isOpen($0, for: own) }),
+            filtered: filteredPairs(with: peer, from: places),
             isInDatagramsOnly: configuration.sharesAddresses)
     }
 
