@@ -94,6 +94,14 @@ extension NodeCore {
         return result.union(side.filtered.filter { departures.contains($0.own) }.map(\.peer))
     }
 
+    /// Whether nothing tells against rewritten packets from an own address to a place of a peer. A probe from there would.
+    func isOpen(_ hoa: HomeAddress, at endpoint: Endpoint, from own: MobileAddress) -> Bool {
+        let pair = MobilePair(own: own, peer: MobileAddress(endpoint.address))
+        guard endpoint.port == SignalPort.node, let peer = peers[hoa], peer.lists(pair.peer), let side = ownSide(for: hoa) else { return false }
+        let isDoubted = trials.isDoubted(hoa) && trials.pair(of: hoa) == pair
+        return isRewritable(own, side.home) && isOpen(own, for: side.home) && side.passes(pair) && !isDoubted
+    }
+
     mutating func trialsDue(_ now: Now) {
         if trials.takeDue(now.monotonic) { for hoa in peerEndpoints.hoas { applyPeer(hoa, now) } }
         for hoa in paths.newPlacesDue(now.monotonic) { applyPeer(hoa, now) }

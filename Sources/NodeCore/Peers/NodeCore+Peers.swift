@@ -150,10 +150,12 @@ extension NodeCore {
         guard let own = home(for: peer) else { return nil }
         let (places, record) = (desiredLocators(of: own), homes[own]?.mapping?.record)
         let hasChosenEndpoint = hasChosenEndpoint(peer)
+        let filtered = filteredPairs(with: peer, from: places)
+        let answering = filtered.map(\.peer).filter { peerEndpoints[peer]?.isProven(Endpoint($0.address, port: SignalPort.node)) == true }
         return PeerPaths.OwnSide(
             home: own, places: places, preferred: preferences.addresses(for: peer, among: places, listedIn: record, addresses, uplinks),
             record: record, closed: Set(places.filter { hasChosenEndpoint || !isOpen($0, for: own) }),
-            filtered: filteredPairs(with: peer, from: places),
+            filtered: filtered, answering: Set(answering),
             isInDatagramsOnly: configuration.sharesAddresses)
     }
 

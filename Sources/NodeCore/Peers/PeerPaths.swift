@@ -28,6 +28,8 @@ struct PeerPaths: Sendable {
         var closed: Set<MobileAddress> = []
         /// The peer's places that rewritten packets are known not to reach, and from where.
         var filtered: Set<MobilePair> = []
+        /// Of these places those where it is known to take datagrams.
+        var answering: Set<MobileAddress> = []
         /// No rewritten packet is for this HoA.
         var isInDatagramsOnly = false
 
@@ -109,7 +111,11 @@ struct PeerPaths: Sendable {
             let moa = target(of: peer, addresses)
         else { return nil }
         let pair = MobilePair(own: own, peer: moa)
-        return side.passes(pair) ? pair : nil
+        if side.passes(pair) { return pair }
+        // Until datagrams are known to arrive there, packets go on to where it was and still is.
+        guard !side.answering.contains(moa), let present = peer.target, proven(peer, addresses).contains(present) else { return nil }
+        let before = MobilePair(own: own, peer: present)
+        return side.passes(before) ? before : nil
     }
 
     /// The path that the kernel has for its packets; `nil` if it has no entry.

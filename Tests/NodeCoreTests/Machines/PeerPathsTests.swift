@@ -53,11 +53,21 @@ import Testing
         let peer = try #require(peers[hoa])
         #expect(!paths.isClosed(to: peer, side, addresses))
         #expect(paths.all(to: peer, side, addresses) == [MobilePair(own: wlan, peer: place)])
-        // Its first place counts, as long as it is there.
+    }
+
+    @Test("Where packets are filtered to its first place, they go on to the one before until datagrams are known to arrive there")
+    mutating func filteredFirst() throws {
+        prove(standby)
+        var side = side(wlan)
+        #expect(arrange(side).changes.contains(rewritten(wlan, standby)))
+        prove(place)
         side.filtered = [MobilePair(own: wlan, peer: place)]
+        #expect(arrange(side).changes == [.setInbound(peer: place, pair)])
+        let peer = try #require(peers[hoa])
+        #expect(paths.isClosed(to: peer, side, addresses))
+        side.answering = [place]
         #expect(arrange(side).changes == [.removeOutbound(pair)])
-        let closed = try #require(peers[hoa])
-        #expect(paths.isClosed(to: closed, side, addresses) && paths.current(of: closed, side, addresses) == nil)
+        #expect(peers[hoa].flatMap { paths.current(of: $0, side, addresses) } == nil)
     }
 
     @Test("The kernel has nothing of a place before it has proved itself, sends to the first that has, and takes packets from all")
