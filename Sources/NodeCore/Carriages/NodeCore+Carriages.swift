@@ -28,10 +28,8 @@ extension NodeCore {
 
     /// How a peer's packets go in datagrams, if they do.
     func encapsulatedWay(to hoa: HomeAddress) -> PeerEndpoints.Way? {
-        guard let known = peerEndpoints[hoa], let own = home(for: hoa) else { return nil }
-        let places = desiredLocators(of: own)
-        let preferred = preferences.addresses(for: hoa, among: places, listedIn: homes[own]?.mapping?.record, addresses, uplinks).first
-        return known.way(isUsable, preferring: preferred?.address)
+        guard let known = peerEndpoints[hoa], home(for: hoa) != nil else { return nil }
+        return known.way(isUsable, preferring: firstOwn(for: hoa))
     }
 
     /// Nothing is known yet of how the peer's packets could go from the address that is the first for it, and they have another way.
@@ -48,13 +46,13 @@ extension NodeCore {
         let all = peer.record.places(at: peer.listed)
         // What is of the other family behind MoAs is for who is at none of theirs.
         let isAtMoA = home(for: peer.hoa).flatMap { own in desiredLocators(of: own).first.map { isRewritable($0, own) } } ?? false
-        let firstMoA = all.firstIndex(where: \.isMoA)
-        let places = all.enumerated().filter { index, place in
-            guard isAtMoA, let firstMoA, index > firstMoA, let endpoint = place.endpoint else { return true }
-            return endpoint.family == peer.hoa.family
-        }.map(\.element)
+        let places =
+            isAtMoA
+            ? all.prefix { !$0.isMoA } + all.drop { !$0.isMoA }.filter { $0.endpoint.map { $0.family == peer.hoa.family } ?? true }
+            : all[...]
         let isRewritten = isOpen(peer.hoa.family) && !places.contains { $0.endpoint != nil }
         let inDoubt = isRewritten ? placesInDoubt(of: peer) : []
+        if isRewritten, inDoubt.isEmpty { return [] }
         return places.compactMap { place in
             switch place {
             case .endpoint(let endpoint, _): isProbeable(endpoint.address) ? endpoint : nil
@@ -137,7 +135,7 @@ extension NodeCore {
         guard let home = home(for: hoa).flatMap({ homes[$0] }),
             let source = peerEndpoints[hoa]?.own(asking: endpoint) ?? preferredSources[endpoint.family],
             // A probe says where we are.
-            !addresses.isBeingLeft(source, by: home.hoa), !isOpen(hoa, at: endpoint, from: MobileAddress(source)),
+            !addresses.isBeingLeft(source, by: home.hoa), !passesRewritten(hoa, at: endpoint, from: MobileAddress(source)),
             probeRates.allows(hoa, at: endpoint.address, hasAnswered: peerEndpoints[hoa]?.hasAnswered ?? false, now.monotonic)
         else { return }
         let series = asked ?? newSeries(at: endpoint, now)

@@ -95,7 +95,7 @@ extension NodeCore {
     }
 
     /// Whether nothing tells against rewritten packets from an own address to a place of a peer. A probe from there would.
-    func isOpen(_ hoa: HomeAddress, at endpoint: Endpoint, from own: MobileAddress) -> Bool {
+    func passesRewritten(_ hoa: HomeAddress, at endpoint: Endpoint, from own: MobileAddress) -> Bool {
         let pair = MobilePair(own: own, peer: MobileAddress(endpoint.address))
         guard endpoint.port == SignalPort.node, let peer = peers[hoa], peer.lists(pair.peer), let side = ownSide(for: hoa) else { return false }
         let isDoubted = trials.isDoubted(hoa) && trials.pair(of: hoa) == pair

@@ -84,7 +84,8 @@ extension NodeCore {
         return firstOwn(for: hoa) == way.own && isUsable(way.own) && !isSameLink(own, way.own)
     }
 
-    private func firstOwn(for hoa: HomeAddress) -> IPAddress? {
+    /// The own address that is the first for a peer.
+    func firstOwn(for hoa: HomeAddress) -> IPAddress? {
         guard let own = home(for: hoa) else { return nil }
         let places = desiredLocators(of: own)
         return preferences.addresses(for: hoa, among: places, listedIn: homes[own]?.mapping?.record, addresses, uplinks).first?.address
