@@ -49,7 +49,7 @@ public final class SimulatedNode: SimulatedHost {
     private var backlog: [(NodeShell) -> Void] = []
     private var isFrozen = false
     static let backlogMax = 256
-    private var counts: [HomeAddress: UInt64] = [:]
+    private var counts: [HomeAddress: PeerPackets] = [:]
     private var uses: [HomeAddress: PathUse] = [:]
     private var rewrittenOut: [HomeAddress: UInt64] = [:]
     private var rewrittenIn: [MobileAddress: UInt64] = [:]
@@ -204,13 +204,13 @@ public final class SimulatedNode: SimulatedHost {
         if let mobile = imt.outbound[pair(destination)] {
             // While its own MoA is gone the kernel has no route.
             guard locators.contains(where: { $0.moa == mobile.own }) else { return false }
-            counts[HomeAddress(destination), default: 0] += 1
+            counts[HomeAddress(destination), default: PeerPackets()].sent += 1
             rewrittenOut[HomeAddress(destination), default: 0] += 1
             tellUse()
             transmit(packet, from: mobile.own.address, to: mobile.peer.address)
         } else if let (own, peer) = imt.encapsulated[pair(destination)]?.endpoints {
             guard locators.contains(where: { $0.moa.address == own.address }) else { return false }
-            counts[HomeAddress(destination), default: 0] += 1
+            counts[HomeAddress(destination), default: PeerPackets()].sent += 1
             count(HomeAddress(destination), by: peer) { $0.sent += 1 }
             tellUse()
             let inner = SimulatedPacket.InnerPacket(from: hoa.address, to: destination, packet)
@@ -253,7 +253,7 @@ public final class SimulatedNode: SimulatedHost {
             let message = InPathMessage(octets, between: pair(inner.source), from: own, to: endpoint)
             return tell { shell in shell.run { node, now in node.arrivedInPath(message, now: now) } }
         }
-        counts[HomeAddress(inner.source), default: 0] += 1
+        counts[HomeAddress(inner.source), default: PeerPackets()].came += 1
         let far = imt.encapsulated[pair(inner.source)].flatMap(\.endpoints)?.far ?? endpoint
         count(HomeAddress(inner.source), by: far) { use in
             use.came += 1
@@ -264,7 +264,7 @@ public final class SimulatedNode: SimulatedHost {
 
     private func arrive(_ packet: UserPacket, from source: IPAddress, to own: IPAddress, isReleased: Bool) {
         if let home = imt.home(of: MobilePair(own: MobileAddress(own), peer: MobileAddress(source))) {
-            counts[home.peer, default: 0] += 1
+            counts[home.peer, default: PeerPackets()].came += 1
             rewrittenIn[MobileAddress(source), default: 0] += 1
             delivered.append(Delivery(packet: packet, from: home.peer, at: network.time))
         } else if isReleased || imt.isPlain(source, now: network.time) || packet.kind == .opening && imt.letsOpen(source, now: network.time) {
@@ -376,7 +376,7 @@ extension SimulatedNode: NodeEnvironment {
         for packet in packets {
             // Those that came in datagrams are between HoAs already.
             if packet.destination == hoa.address, imt.accepted[pair(packet.source)] != nil {
-                counts[HomeAddress(packet.source), default: 0] += 1
+                counts[HomeAddress(packet.source), default: PeerPackets()].came += 1
                 let user = UserPacket(packet)
                 guard user != .message else { continue }
                 delivered.append(Delivery(packet: user, from: HomeAddress(packet.source), at: network.time))
@@ -386,7 +386,7 @@ extension SimulatedNode: NodeEnvironment {
         }
     }
 
-    package func packetCounts() -> [HomePair: UInt64] {
+    package func packetCounts() -> [HomePair: PeerPackets] {
         countsRead += 1
         return Dictionary(uniqueKeysWithValues: counts.map { (HomePair(own: hoa, peer: $0.key), $0.value) })
     }

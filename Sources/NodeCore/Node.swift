@@ -228,8 +228,8 @@ package struct Node {
     /// An own address that stands for another, as people know it.
     package func named(_ own: IPAddress) -> String? { standIns.named(own) }
 
-    /// Packets counted so far with each pair of HoAs, both directions.
-    package mutating func traffic(_ packets: some Sequence<(key: HomePair, value: UInt64)>, now: Now) -> [ShellAction] {
+    /// Packets counted so far with each pair of HoAs.
+    package mutating func traffic(_ packets: some Sequence<(key: HomePair, value: PeerPackets)>, now: Now) -> [ShellAction] {
         actions(cores.traffic(packets, now: now), now)
     }
 

@@ -213,10 +213,10 @@ public struct NodeCore {
         return endEvent()
     }
 
-    /// Packets counted so far with each peer, both directions. Told now and then; it keeps used peers alive.
-    public mutating func traffic(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, now: Now) -> [NodeAction] {
+    /// Packets counted so far with each peer. Told now and then; it keeps used peers alive.
+    public mutating func traffic(_ packets: some Sequence<(key: HomeAddress, value: PeerPackets)>, now: Now) -> [NodeAction] {
         let used = busiest.counted(packets, in: &peers, now: now.monotonic)
-        if !gateways.isEmpty { for (hoa, count) in packets { gateways.counted(hoa, count) } }
+        if !gateways.isEmpty { for (hoa, count) in packets { gateways.counted(hoa, count.sum) } }
         if !peerEndpoints.isEmpty || !peerRelays.isEmpty {
             for hoa in used.filter({ peerEndpoints[$0] != nil || peerRelays[$0] != nil }).sorted() { useEndpoints(of: hoa, now) }
         }

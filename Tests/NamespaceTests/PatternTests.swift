@@ -75,9 +75,11 @@ struct PatternTests {
         #expect(left.isEmpty, "lost in each run: \(lost)")
     }
 
-    @Test("Who comes back from a network that is known to be filtered, with overlap or without, is rewritten to again")
-    func filteredBefore() throws {
-        let outcomes = try outcomes(["--both", "--only", "6-1", "6-fw", "6-fw-g"])
+    @Test(
+        "Who comes back from a network that is known to be filtered, with overlap or without, is rewritten to again, also in a stream in one direction",
+        arguments: [[], ["--speakers", "mover"], ["--speakers", "peer"]])
+    func filteredBefore(speakers: [String]) throws {
+        let outcomes = try outcomes(["--both"] + speakers + ["--only", "6-1", "6-fw", "6-fw-g"])
         #expect(outcomes.count == 6)
         for outcome in outcomes {
             let problems = outcome.problems.filter { !$0.hasSuffix("in spite of the overlap") }

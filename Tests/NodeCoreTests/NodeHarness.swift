@@ -293,3 +293,10 @@ extension NodeHarness.Sent {
     var notify: MANotify? { if case .maNotify(let notify) = message.body { notify } else { nil } }
     var haNotify: HANotify? { if case .haNotify(let notify) = message.body { notify } else { nil } }
 }
+
+extension NodeCore {
+    /// Packets that went out, and none that came.
+    mutating func traffic(_ sent: some Sequence<(key: HomeAddress, value: UInt64)>, now: Now) -> [NodeAction] {
+        traffic(sent.map { (key: $0.key, value: PeerPackets(sent: $0.value)) }, now: now)
+    }
+}

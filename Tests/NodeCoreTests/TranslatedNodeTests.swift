@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 import MATTesting
 import Testing
@@ -204,6 +205,22 @@ import Testing
             core.heldEncapsulated(from: node.peer.hoa, by: Endpoint(NodeHarness.first, port: 99), at: NodeHarness.first, now: now)
         }
         #expect(node.count(.pathProbe) == 0)
+    }
+
+    @Test(
+        "A peer's datagram says that rewritten packets may not arrive where it came to, and nothing of the own address that they leave from",
+        arguments: [NodeHarness.first, NodeHarness.second])
+    func datagramInstead(local: IPAddress) throws {
+        let node = try NodeHarness()
+        try node.meet(at: [NodeHarness.first, NodeHarness.second])
+        let place = Endpoint(NodeHarness.peerFirst, port: SignalPort.node)
+        node.event { core, now in core.heldEncapsulated(from: node.peer.hoa, by: place, at: local, now: now) }
+        // Before the check of the own IMS, which nobody sends here, is late.
+        for sent in UInt64(1)...3 {
+            node.event { core, now in core.rewritten([RewrittenUse(node.pair, sent: sent, came: 0)], now: now) }
+            node.advance(.milliseconds(100))
+        }
+        #expect(node.core.trials.isDoubted(node.peer.hoa) == (local == NodeHarness.first))
     }
 
     @Test("Who probes from nowhere known is looked up if it has shown, by our cookie, where it is; and not otherwise")

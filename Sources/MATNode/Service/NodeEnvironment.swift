@@ -44,7 +44,7 @@ package protocol NodeEnvironment: AnyObject {
     func enter(_ home: HomeAddress)
     func leave(_ home: HomeAddress)
     /// How many packets of each peer were translated so far, both directions.
-    func packetCounts() -> [HomePair: UInt64]
+    func packetCounts() -> [HomePair: PeerPackets]
     /// Has `NodeShell.used` called when a packet leaves for a peer, or not any more.
     ///
     /// - Returns: whether it will be called.

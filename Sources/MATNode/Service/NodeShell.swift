@@ -191,7 +191,7 @@ package final class NodeShell {
         }
         let counts = environment.packetCounts()
         tell(counts)
-        counting = counting(with: counts.values.reduce(0, &+), start)
+        counting = counting(with: counts.values.reduce(0) { $0 &+ $1.sum }, start)
         let now = environment.now.monotonic
         if case .told = counting { return environment.set(.counts, at: now + Self.idleInterval) }
         environment.set(.counts, at: now + min(Self.countIntervalMax, max(Self.countInterval, (now - start) * Self.countRest)))
@@ -221,7 +221,7 @@ package final class NodeShell {
     }
 
     /// Tells how many packets each peer's entries have translated, so that idle peers can be told from used ones.
-    package func tell(_ counts: [HomePair: UInt64]) {
+    package func tell(_ counts: [HomePair: PeerPackets]) {
         run { node, now in node.traffic(counts, now: now) }
     }
 }

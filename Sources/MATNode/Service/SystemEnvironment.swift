@@ -183,7 +183,7 @@ final class SystemEnvironment: NodeEnvironment {
 
     func answer(_ program: VisitingProgram, _ answer: VisitAnswer) { onAnswer(program, answer) }
 
-    func packetCounts() -> [HomePair: UInt64] { counters().mapValues(\.packets) }
+    func packetCounts() -> [HomePair: PeerPackets] { counters().mapValues(\.packets) }
 
     func awaitUse(_ isOn: Bool) -> Bool {
         do throws(KernelError) {
@@ -250,6 +250,5 @@ final class SystemEnvironment: NodeEnvironment {
 }
 
 extension PeerCounters {
-    /// Of both directions.
-    var packets: UInt64 { packetsIn &+ packetsOut }
+    var packets: PeerPackets { PeerPackets(sent: packetsOut, came: packetsIn) }
 }

@@ -7,7 +7,7 @@ import MATSignal
 ///
 /// ```
 ///   (nothing) ── a new pair is used ──► watched ── a packet comes, or 10 s ──► (nothing)
-///                                         │  packets came before, and some went out for 500 ms, and none came rewritten;
+///                                         │  what went out had been answered, and for 500 ms what goes out is not;
 ///                                         │  or the peer's come in datagrams from that very MoA, and none rewritten for 100 ms;
 ///                                         │  or we are new here, and what began outside has not come for 250 ms
 ///                                         ▼
@@ -40,6 +40,8 @@ struct DirectTrials: Sendable {
         var isLeftByPeer = false
         /// Packets were exchanged with it shortly before.
         var wasBusy = false
+        /// What it had answered until then.
+        var answers: RecentAnswers?
         /// Since when the check of the own IMS has been due, as far as counts have shown.
         var lateSince: MonotonicTime?
         var isDoubted = false
@@ -71,6 +73,8 @@ struct DirectTrials: Sendable {
     static let lateMax: Duration = .milliseconds(250)
     /// Packets without any that comes: of fewer, chance may have lost them or their answers.
     static let silentPacketsMin: UInt64 = 3
+    /// Answers that should have come by then, from what came before.
+    static let answersMin = 1.5
 
     private var trials: [HomeAddress: Trial] = [:]
     private var passed: [Networks: MonotonicTime] = [:]
@@ -101,12 +105,17 @@ struct DirectTrials: Sendable {
 
     /// Rewritten packets of a peer take this pair from now on.
     ///
-    /// - Parameter lastTraffic: when packets were last seen to be exchanged with it.
-    mutating func begin(_ hoa: HomeAddress, _ pair: MobilePair, lastTraffic: MonotonicTime? = nil, _ now: MonotonicTime) {
+    /// - Parameters:
+    ///   - lastTraffic: when packets were last seen to be exchanged with it.
+    ///   - answers: what it had answered until then, if that is known.
+    mutating func begin(
+        _ hoa: HomeAddress, _ pair: MobilePair, lastTraffic: MonotonicTime? = nil, answers: RecentAnswers? = nil, _ now: MonotonicTime
+    ) {
         if trials[hoa]?.pair == pair { return }
         trials[hoa] = nil
         guard passed[Networks(pair)] == nil, trials.count < Self.trialsMax else { return }
-        trials[hoa] = Trial(pair: pair, until: now + Self.trialMax, wasBusy: lastTraffic.map { now - $0 < Self.busyMax } ?? false)
+        trials[hoa] = Trial(
+            pair: pair, until: now + Self.trialMax, wasBusy: lastTraffic.map { now - $0 < Self.busyMax } ?? false, answers: answers)
     }
 
     mutating func end(_ hoa: HomeAddress) { trials[hoa] = nil }
@@ -154,8 +163,15 @@ struct DirectTrials: Sendable {
         trial.isDoubted =
             trial.isLeftByPeer
             ? lasted >= Self.leftMax
-            : trial.cameAtFirst > 0 && lasted >= PathSigns.silenceMax && use.sent > last.sent && use.sent - silence.sent >= Self.silentPacketsMin
+            : lasted >= PathSigns.silenceMax && use.sent > last.sent && Self.isStrange(trial, silentPackets: use.sent - silence.sent)
         return trial.isDoubted ? .doubt : .nothing
+    }
+
+    /// Whether so many packets would not have gone unanswered before. Who only listens, or answers seldom, may just have nothing to say.
+    private static func isStrange(_ trial: Trial, silentPackets: UInt64) -> Bool {
+        guard silentPackets >= silentPacketsMin else { return false }
+        guard let answers = trial.answers else { return trial.cameAtFirst >= UInt64(RecentAnswers.cameMin) }
+        return Double(silentPackets) * answers.perPacketSent >= answersMin
     }
 
     /// Whether a packet that came may be no more than the answer to one of ours.

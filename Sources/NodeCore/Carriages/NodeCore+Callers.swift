@@ -20,7 +20,7 @@ extension NodeCore {
     mutating func called(by hoa: HomeAddress, at place: Callers.Place, _ now: Now) {
         guard hoa.address.isUsableUnicast, !isOwn(hoa.address), home(for: hoa) != nil else { return }
         guard peers[hoa] == nil else {
-            cameEncapsulated(from: place.endpoint, of: hoa, now)
+            cameEncapsulated(from: place.endpoint, to: place.own, of: hoa, now)
             return probe(caller: hoa, at: place, now)
         }
         guard callers.called(hoa, from: place, now.monotonic) else { return }

@@ -106,6 +106,12 @@ extension NodeCore {
         for hoa in peerRelays.hoas where families.contains(hoa.family) { applyPeer(hoa, now) }
     }
 
+    /// Own addresses went, and the first is what it was: peers whose endpoints were proven from there are asked from where we are.
+    mutating func probeFromLeft(_ now: Now) {
+        let usable = addresses.ordered.map(\.moa.address).filter(isUsable)
+        for hoa in peerEndpoints.hoas { perform(peerEndpoints.tell(hoa) { $0.left(isUsable: usable.contains, now.monotonic) }, of: hoa, now) }
+    }
+
     /// Others see our addresses elsewhere than was thought.
     mutating func probeFromSeen(_ now: Now) {
         for hoa in peerEndpoints.hoas { perform(peerEndpoints.tell(hoa) { $0.seenElsewhere(now.monotonic) }, of: hoa, now) }
@@ -231,7 +237,7 @@ extension NodeCore {
             })
         {
             // It asks whether packets may go in datagrams where they are rewritten now: those may not arrive.
-            cameEncapsulated(from: source, of: hoa, now)
+            cameEncapsulated(from: source, to: local, of: hoa, now)
             if !candidateHeard(source, of: hoa, now) {
                 perform(peerEndpoints.enter(hoa) { $0.proved(source, from: local, preferring: preferred, now.monotonic) }, of: hoa, now)
             }

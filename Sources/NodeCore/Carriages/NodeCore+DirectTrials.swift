@@ -38,7 +38,7 @@ extension NodeCore {
     /// A peer's rewritten packets take this pair now.
     mutating func directPathTaken(by hoa: HomeAddress, _ pair: MobilePair, _ now: Now) {
         guard let peer = peers[hoa], !peer.record.isNetwork, homes[home(for: hoa) ?? hoa]?.isNetwork == false else { return }
-        trials.begin(hoa, pair, lastTraffic: peer.lastTraffic, now.monotonic)
+        trials.begin(hoa, pair, lastTraffic: peer.lastTraffic, answers: busiest.answers(of: hoa), now.monotonic)
     }
 
     /// Its packets may be filtered: whether it can be reached in datagrams there is found out.
@@ -49,12 +49,14 @@ extension NodeCore {
         applyPeer(hoa, now)
     }
 
-    /// A peer's packet, or its signed probe, came in a datagram from where its packets may have been rewritten instead.
-    mutating func cameEncapsulated(from endpoint: Endpoint, of hoa: HomeAddress, _ now: Now) {
+    /// A peer's packet, or its signed probe, came in a datagram from where its packets may have been rewritten instead, to where they would have come.
+    ///
+    /// It asks at all places that we list. What it asks at another says nothing of this one.
+    mutating func cameEncapsulated(from endpoint: Endpoint, to local: IPAddress, of hoa: HomeAddress, _ now: Now) {
         guard endpoint.port == SignalPort.node else { return }
         let place = MobileAddress(endpoint.address)
-        guard let pair = peers[hoa].flatMap({ paths.installed(of: $0) }) else { return }
-        if paths.newPlaces.awaited(hoa) == place, pair.own.family == place.family {
+        guard let pair = peers[hoa].flatMap({ paths.installed(of: $0) }), pair.own.address == local else { return }
+        if paths.newPlaces.awaited(hoa) == place {
             // It asks before anything was sent there.
             trials.ask(hoa, MobilePair(own: pair.own, peer: place), now.monotonic)
         } else {

@@ -211,6 +211,18 @@ struct PeerEndpoints: PeerMachine {
         return [.choose] + takeDue(now)
     }
 
+    /// Own addresses went, the first not among them: what was proven from there is probed from another. What is asked from the first goes on.
+    mutating func left(isUsable: (IPAddress) -> Bool, _ now: MonotonicTime) -> [Action] {
+        let lost = places.indices.filter { places[$0].state.isProven && !(places[$0].own.map(isUsable) ?? false) }
+        guard !lost.isEmpty else { return [] }
+        let isActive = isActive(now)
+        for index in lost {
+            places[index].cookie = nil
+            if isActive { places[index].state.beginAnew(keepsProof: false, now) } else { places[index].state = .unproven }
+        }
+        return [.choose] + takeDue(now)
+    }
+
     /// Others see us elsewhere than was thought, while our addresses are what they were. What was asked is still good, and so is the cookie that was
     /// given, or it is refused, which costs no more than to ask for one: a round trip.
     mutating func seenElsewhere(_ now: MonotonicTime) -> [Action] {

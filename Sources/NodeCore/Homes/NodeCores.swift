@@ -291,12 +291,12 @@ public struct NodeCores {
         return decide(index(home: pair.own.address)) { $0.datagramFailed(error, now: now) }
     }
 
-    /// Packets counted so far with each pair of HoAs, both directions.
-    public mutating func traffic(_ packets: some Sequence<(key: HomePair, value: UInt64)>, now: Now) -> [Step] {
+    /// Packets counted so far with each pair of HoAs.
+    public mutating func traffic(_ packets: some Sequence<(key: HomePair, value: PeerPackets)>, now: Now) -> [Step] {
         // Without a copy where there may be a hundred thousand.
         guard cores.count > 1 else { return decide(0) { $0.traffic(packets.lazy.map { (key: $0.key.peer, value: $0.value) }, now: now) } }
-        var parts = [[HomeAddress: UInt64]](repeating: [:], count: cores.count)
-        for (pair, count) in packets { parts[index(home: pair.own.address)][pair.peer, default: 0] &+= count }
+        var parts = [[HomeAddress: PeerPackets]](repeating: [:], count: cores.count)
+        for (pair, count) in packets { parts[index(home: pair.own.address)][pair.peer, default: PeerPackets()].add(count) }
         return decideAll { core, index in core.traffic(parts[index].lazy.map { (key: $0.key, value: $0.value) }, now: now) }
     }
 

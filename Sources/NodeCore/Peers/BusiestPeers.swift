@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 
 /// The peers with the most packets lately: those to ask first when someone may have moved.
@@ -9,23 +10,29 @@ struct BusiestPeers: Sendable {
 
     /// The busiest first, then those that came since the packets were counted.
     private(set) var peers: [HomeAddress] = []
+    /// Of these, and, while there is room, of those that were among them.
+    private var answers: [HomeAddress: RecentAnswers] = [:]
+
+    /// `nil` if it is none of the busiest, or its packets have not been counted yet.
+    func answers(of hoa: HomeAddress) -> RecentAnswers? { answers[hoa].flatMap { $0.isEmpty ? nil : $0 } }
 
     /// A new peer is as likely as any.
     mutating func entered(_ hoa: HomeAddress) {
         if peers.count < Self.countMax { peers.append(hoa) }
     }
 
-    /// The kernel counted the packets of all peers, both directions.
+    /// The kernel counted the packets of all peers.
     ///
     /// - Returns: those with packets since.
-    mutating func counted(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, in peers: inout PeerTable, now: MonotonicTime) -> [HomeAddress]
-    {
+    mutating func counted(
+        _ packets: some Sequence<(key: HomeAddress, value: PeerPackets)>, in peers: inout PeerTable, now: MonotonicTime
+    ) -> [HomeAddress] {
         var busy = Count()
         var used: [HomeAddress] = []
         for (hoa, count) in packets {
-            guard case let new?? = peers.update(hoa, { $0.counted(count, now: now) }) else { continue }
+            guard case let new?? = peers.update(hoa, { $0.counted(count.sum, now: now) }) else { continue }
             used.append(hoa)
-            busy.add(new, of: hoa)
+            busy.add(new, of: hoa, counted: count)
         }
         replace(by: busy)
         return used
@@ -34,7 +41,17 @@ struct BusiestPeers: Sendable {
     /// The packets of all peers were counted. While there were none, those of before count.
     mutating func replace(by count: Count) {
         guard !count.isEmpty else { return }
-        peers = count.inOrder
+        let order = count.inOrder
+        peers = order.map(\.hoa)
+        for entry in order {
+            // A peer that has just begun is known as a whole.
+            let before = entry.packets == entry.counted.sum ? PeerPackets() : entry.counted
+            answers[entry.hoa, default: RecentAnswers(after: before)].counted(entry.counted)
+        }
+        if answers.count > Self.countMax {
+            let busy = Set(peers)
+            answers = answers.filter { busy.contains($0.key) }
+        }
     }
 
     /// The peers that may have moved to a stranger's address, the likeliest first: those whose IMS has not answered within the last second.
@@ -46,14 +63,17 @@ struct BusiestPeers: Sendable {
 
     /// A walk over all peers, of which only the busiest are kept.
     struct Count {
-        private typealias Entry = (packets: UInt64, hoa: HomeAddress)
+        fileprivate typealias Entry = (packets: UInt64, hoa: HomeAddress, counted: PeerPackets)
         private var entries: [Entry] = []
 
         var isEmpty: Bool { entries.isEmpty }
-        var inOrder: [HomeAddress] { entries.sorted(by: Self.isBusier).map(\.hoa) }
+        fileprivate var inOrder: [Entry] { entries.sorted(by: Self.isBusier) }
 
-        mutating func add(_ packets: UInt64, of hoa: HomeAddress) {
-            let entry = (packets: packets, hoa: hoa)
+        /// - Parameters:
+        ///   - packets: since the last count.
+        ///   - counted: so far.
+        mutating func add(_ packets: UInt64, of hoa: HomeAddress, counted: PeerPackets = PeerPackets()) {
+            let entry = (packets: packets, hoa: hoa, counted: counted)
             guard entries.count >= BusiestPeers.countMax else {
                 entries.append(entry)
                 return

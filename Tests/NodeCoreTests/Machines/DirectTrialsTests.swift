@@ -57,6 +57,30 @@ import Testing
     }
 
     @Test(
+        "Silence counts by what had been answered before: of who only listens none does, of who answers seldom a longer one",
+        arguments: [(0, []), (1, []), (3, [700]), (100, [700])] as [(UInt64, [Int64])])
+    func answered(came: UInt64, expected: [Int64]) {
+        var (trials, answers) = (DirectTrials(), RecentAnswers())
+        answers.counted(PeerPackets(sent: 100, came: came))
+        trials.begin(peer, pair, answers: answers, time(0))
+        let doubted = stride(from: Int64(100), through: 12_000, by: 100).filter {
+            trials.counted(use(UInt64($0), 7), isAwaited: true, time($0)) == .doubt
+        }
+        #expect(doubted == expected)
+    }
+
+    @Test("Who reports once a second of 50 packets is doubted when two reports are missing")
+    func reports() {
+        var (trials, answers) = (DirectTrials(), RecentAnswers())
+        for second in UInt64(1)...20 { answers.counted(PeerPackets(sent: second * 50, came: second)) }
+        trials.begin(peer, pair, answers: answers, time(0))
+        let doubted = stride(from: Int64(100), through: 12_000, by: 100).filter {
+            trials.counted(use(UInt64($0 / 20), 7), isAwaited: true, time($0)) == .doubt
+        }
+        #expect(doubted == [1600])
+    }
+
+    @Test(
         "In a conversation that was busy, the peer's MoA is asked after 250 ms in which nothing has shown that this network lets in what began outside"
     )
     func listens() {

@@ -256,6 +256,29 @@ import Testing
         #expect(way(peer) == second)
     }
 
+    @Test("What was proven from an own address that is gone, while the first stays, is probed from another at once")
+    func ownLeft() {
+        var peer = proven([listed, second])
+        _ = peer.proved(second, from: otherOwn, start)
+        let none = peer.left(isUsable: { _ in true }, start)
+        #expect(none == [])
+        let actions = peer.left(isUsable: { $0 == own }, after(10))
+        #expect(actions == [.choose, .probe(second, nil)])
+        #expect(peer.isProven(listed) && !peer.isProven(second))
+        // It is asked once.
+        let again = peer.left(isUsable: { $0 == own }, after(10))
+        #expect(again == [])
+    }
+
+    @Test("Without packets, what was proven from an own address that is gone is not believed any more, and not probed")
+    func ownLeftIdle() {
+        var peer = PeerEndpoints()
+        _ = peer.list([listed], start)
+        _ = peer.proved(listed, from: otherOwn, start)
+        let actions = peer.left(isUsable: { $0 == own }, after(26_000))
+        #expect(actions == [.choose] && way(peer) == nil && peer.isUntried)
+    }
+
     @Test("When our servers tell where others see us, the peer's answer that may be on its way is still good, and so is its cookie")
     func seenElsewhere() {
         var peer = PeerEndpoints()
