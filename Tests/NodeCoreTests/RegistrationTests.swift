@@ -196,6 +196,18 @@ import Testing
         #expect(record.isAtHome && record.lifetime == MappingRecord.lifetimeMax)
     }
 
+    @Test("A person who chooses another interface is told that the home address stays at home, and no handover is counted", arguments: [true, false])
+    func chosenElsewhere(hasFamily: Bool) throws {
+        let node = try NodeHarness()
+        try node.register(at: [node.own.hoa.address, hasFamily ? H.second : ip("2001:db8::11")])
+        node.event { core, now in core.prefer(interface: "if1", now: now) }
+        node.advance(.seconds(5))
+        #expect(node.hasLogged("198.51.100.1 is at home on if0, and stays there as long as that link has it"))
+        #expect(node.core.counters.handovers == 0 && !node.hasLogged("handover of"), "\(node.logs)")
+        let records = node.sent.compactMap { $0.update?.record.mapping.record }
+        #expect(records.allSatisfy { $0.isAtHome })
+    }
+
     @Test("The DNS is asked again when it fails or has no IMS, at growing intervals")
     func noServers() throws {
         let node = try NodeHarness()

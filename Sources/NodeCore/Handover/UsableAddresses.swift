@@ -126,8 +126,14 @@ struct UsableAddresses: Sendable {
         return places[hoa.family]
     }
 
+    /// Of an own HoA that is an address of a link: the node is at home with it.
+    func atHome(_ family: AddressFamily) -> OwnLocator? {
+        isNetwork(family) ? nil : homePrefixes[family].flatMap { home in ordered.first { $0.moa.address == home.address } }
+    }
+
     /// Those by which an own HoA of a family can be reached, the best first, be there more than a record has room for.
     private func reaching(_ family: AddressFamily) -> [OwnLocator] {
+        if let home = atHome(family) { return [home] }
         // A mobile network has its own prefixes, in its own family.
         if isNetwork(family) { return ordered.filter { $0.moa.family == family } }
         let ofChosen = ordered.filter { $0.interface == chosen.name }
@@ -140,7 +146,9 @@ struct UsableAddresses: Sendable {
 
     private func isNetwork(_ family: AddressFamily) -> Bool { homePrefixes[family].map { $0.length < 128 } ?? false }
 
-    private func crossing(_ hoa: HomeAddress) -> ChosenInterface.Crossing { isNetwork(hoa.family) ? .none : chosen.crossing(hoa.family) }
+    private func crossing(_ hoa: HomeAddress) -> ChosenInterface.Crossing {
+        isNetwork(hoa.family) || atHome(hoa.family) != nil ? .none : chosen.crossing(hoa.family)
+    }
 
     /// Whether a HoA is about to be reached at an own address no more, since a person chose another interface: nobody is asked or answered from there.
     func isBeingLeft(_ own: IPAddress, by hoa: HomeAddress) -> Bool {
