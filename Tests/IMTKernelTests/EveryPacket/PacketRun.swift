@@ -74,6 +74,7 @@ final class PacketRun {
         noteLeaks()
         discard()
         try arrive(isRepeated: false, pause: pause)
+        if violations.contains(where: { $0.seen == PacketOutcome.dropped.rawValue }) { print("\(state): packets were dropped\n\(net.kernelsView())") }
         // Longer than an opener waits, and shorter than a connection's first retransmission.
         usleep(UInt32(TranslationRuleset.waitingMilliseconds + 30) * 1000)
         try arrive(isRepeated: true, pause: nil)

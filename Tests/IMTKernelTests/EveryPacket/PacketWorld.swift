@@ -234,12 +234,21 @@ final class PacketWorld {
         try awaitLocal([address(false)])
     }
 
-    /// IPv6 takes packets for an address only when a work queue has entered its route, a while after the address is shown.
+    /// IPv6 takes packets for an address only when a work queue has entered its route, a while after the address is shown. The kernel is asked as an
+    /// arriving packet would ask.
     private func awaitLocal(_ addresses: [IPAddress]) throws {
         for address in addresses {
-            let route = "ip -n \(node.name) -6 route show table local local \(address)"
-            guard eventually(within: 10, { !shellStatus(route).output.isEmpty }) else { throw ShellError("no local route of \(address)") }
+            let route = "ip -n \(node.name) -6 route get \(address) from 2001:db8:1::1 iif wlan"
+            let tentative = "ip -n \(node.name) -6 addr show to \(address) tentative"
+            let isReady = eventually(within: 10) { shellStatus(route).output.hasPrefix("local ") && shellStatus(tentative).output.isEmpty }
+            guard isReady else { throw ShellError("no local route of \(address)") }
         }
+    }
+
+    /// What the kernel knows of the node's addresses, and what it has dropped: for a person who looks for a cause.
+    func kernelsView() -> String {
+        let arrivals = [(true, "10.1.0.1"), (false, "2001:db8:1::1")].map { "ip route get \(linkAddress($0)) from \($1) iif wlan" }
+        return node.attempt("sh -c '\(arrivals.joined(separator: "; ")); ip addr; nstat -as; cat /proc/net/softnet_stat' 2>&1").output
     }
 
     /// Makes the usable addresses the node's MoAs, and no others; of a mobile network, its prefix with them.
