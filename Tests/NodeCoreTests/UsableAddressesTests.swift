@@ -150,6 +150,18 @@ import Testing
         #expect(addresses.places(of: own) == (end == 1 ? [moa("2001:db8:2::10"), home] : [home]) && addresses.left(by: own).isEmpty)
     }
 
+    @Test("Where no link has the family, the old network's address stays beside the chosen one's, as in any move with overlap")
+    func chosenLacksWhatNoneHas() {
+        var addresses = UsableAddresses(configuration())
+        let own = home("2001:db8:10::1")
+        addresses.choose(interface: "b")
+        for at in [0, 2000, 3000] as [Int64] {
+            _ = addresses.arrange([locator(first, "a"), locator(second, "b")], Uplinks(PathConfiguration()), now: time(at))
+            #expect(addresses.places(of: own) == [second, first] && addresses.due == nil)
+            #expect(!addresses.isBeingLeft(first.address, by: own) && addresses.left(by: own).isEmpty)
+        }
+    }
+
     @Test("A mobile network stays with its own family")
     func chosenForNetwork() throws {
         let key = makeKey(31)

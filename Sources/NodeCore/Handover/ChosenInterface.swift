@@ -5,7 +5,7 @@ import MATSignal
 ///
 /// ```
 ///   chosen, works, has addresses ──► has one of the family, or is a mobile network's ──────────► they go first, the others stay beside them
-///                                └─► has none of the family for a while ───────────────────────► what it has goes first, and the others behind it
+///                                └─► has none of the family for a while, and another has ──────► what it has goes first, and the others behind it
 ///                                                                                                  until peers have followed; then they are left
 /// ```
 /// Whoever chooses an interface is about to leave the others. A HoA that stayed there because of its family would lose what is on its way when they go.
@@ -50,7 +50,8 @@ struct ChosenInterface: Sendable {
         // Others go before an interface over which nothing answers.
         let isUsed = name != nil && ordered.first?.interface == name
         for family in AddressFamily.allCases {
-            let lacks = isUsed && !ordered.contains { $0.interface == name && $0.moa.family == family }
+            let ofFamily = ordered.filter { $0.moa.family == family }
+            let lacks = isUsed && !ofFamily.isEmpty && !ofFamily.contains { $0.interface == name }
             lacking[family] = lacks ? lacking[family] ?? now : nil
             let lasted = lacking[family].map { now - $0 } ?? .zero
             crossings[family] = lasted < Self.settleTime ? .none : lasted < Self.settleTime + Self.followTime ? .first : .alone
