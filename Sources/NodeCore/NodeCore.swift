@@ -148,8 +148,8 @@ public struct NodeCore {
         if let interface { trust(interface: interface, now) }
         log(.notice, interface.map { "handover to \($0) asked for" } ?? "the configured order of interfaces is used again")
         arrangeAgain(now)
-        for family in AddressFamily.allCases {
-            guard let interface, let home = addresses.atHome(family), home.interface != interface else { continue }
+        for hoa in homes.keys.sorted() {
+            guard let interface, let home = addresses.atHome(hoa), home.interface != interface else { continue }
             log(.notice, "\(home.moa) is at home on \(home.interface), and stays there as long as that link has it")
         }
         runPaths(now)

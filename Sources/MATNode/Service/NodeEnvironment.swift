@@ -43,7 +43,7 @@ package protocol NodeEnvironment: AnyObject {
     /// A visited home is the node's from now on, or no more.
     func enter(_ home: HomeAddress)
     func leave(_ home: HomeAddress)
-    /// How many packets of each peer were translated so far, both directions.
+    /// How many packets were exchanged with each peer so far.
     func packetCounts() -> [HomePair: PeerPackets]
     /// Has `NodeShell.used` called when a packet leaves for a peer, or not any more.
     ///

@@ -95,7 +95,8 @@ struct DirectTrials: Sendable {
     var watched: [HomeAddress] { trials.keys.sorted() }
     var isWatching: Bool { !trials.isEmpty }
 
-    func isDoubted(_ hoa: HomeAddress) -> Bool { trials[hoa].map { $0.isDoubted && !$0.isFiltered } ?? false }
+    /// The pair of a peer that is doubted.
+    func doubted(_ hoa: HomeAddress) -> MobilePair? { trials[hoa].flatMap { $0.isDoubted && !$0.isFiltered ? $0.pair : nil } }
     func pair(of hoa: HomeAddress) -> MobilePair? { trials[hoa]?.pair }
 
     /// When `takeDue` is to be told.

@@ -96,20 +96,17 @@ extension NodeCore {
 
     /// Our addresses are others, or the port that we send from: what peers there are is found out from where we are now.
     ///
-    /// - Parameter families: of the peers that this is about.
+    /// - Parameter families: of the peers that are asked at all their endpoints. Others are where own addresses went that those were proven from.
     mutating func probeAnew(_ families: [AddressFamily], _ now: Now) {
-        guard !families.isEmpty else { return }
         let usable = addresses.ordered.map(\.moa.address).filter(isUsable)
-        for hoa in peerEndpoints.hoas where families.contains(hoa.family) {
-            perform(peerEndpoints.tell(hoa) { $0.moved(isUsable: usable.contains, now.monotonic) }, of: hoa, now)
+        for hoa in peerEndpoints.hoas {
+            let actions = peerEndpoints.tell(hoa) { peer in
+                families.contains(hoa.family)
+                    ? peer.moved(isUsable: usable.contains, now.monotonic) : peer.left(isUsable: usable.contains, now.monotonic)
+            }
+            perform(actions, of: hoa, now)
         }
         for hoa in peerRelays.hoas where families.contains(hoa.family) { applyPeer(hoa, now) }
-    }
-
-    /// Own addresses went, and the first is what it was: peers whose endpoints were proven from there are asked from where we are.
-    mutating func probeFromLeft(_ now: Now) {
-        let usable = addresses.ordered.map(\.moa.address).filter(isUsable)
-        for hoa in peerEndpoints.hoas { perform(peerEndpoints.tell(hoa) { $0.left(isUsable: usable.contains, now.monotonic) }, of: hoa, now) }
     }
 
     /// Others see our addresses elsewhere than was thought.

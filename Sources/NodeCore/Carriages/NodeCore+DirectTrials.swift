@@ -66,8 +66,7 @@ extension NodeCore {
 
     /// An endpoint of a peer was proven, or another own address is used: before the paths of the peer are looked at.
     mutating func settleTrial(of hoa: HomeAddress, _ now: Now) {
-        guard trials.isDoubted(hoa), let pair = trials.pair(of: hoa),
-            peerEndpoints[hoa]?.isProven(Endpoint(pair.peer.address, port: SignalPort.node)) == true,
+        guard let pair = trials.doubted(hoa), peerEndpoints[hoa]?.isProven(Endpoint(pair.peer.address, port: SignalPort.node)) == true,
             trials.proved(hoa, now.monotonic) != nil
         else { return }
         log(
@@ -90,7 +89,7 @@ extension NodeCore {
     /// No others: a probe says of a place where rewritten packets do pass that they may not, and the peer would believe it.
     func placesInDoubt(of peer: Peer) -> Set<MobileAddress> {
         var result: Set<MobileAddress> = []
-        if trials.isDoubted(peer.hoa), let pair = trials.pair(of: peer.hoa) { result.insert(pair.peer) }
+        if let pair = trials.doubted(peer.hoa) { result.insert(pair.peer) }
         guard trials.hasFiltered, let side = ownSide(for: peer.hoa) else { return result }
         let departures = [side.preferred.first, paths.departure(of: peer, side)]
         return result.union(side.filtered.filter { departures.contains($0.own) }.map(\.peer))
@@ -100,8 +99,7 @@ extension NodeCore {
     func passesRewritten(_ hoa: HomeAddress, at endpoint: Endpoint, from own: MobileAddress) -> Bool {
         let pair = MobilePair(own: own, peer: MobileAddress(endpoint.address))
         guard endpoint.port == SignalPort.node, let peer = peers[hoa], peer.lists(pair.peer), let side = ownSide(for: hoa) else { return false }
-        let isDoubted = trials.isDoubted(hoa) && trials.pair(of: hoa) == pair
-        return isRewritable(own, side.home) && isOpen(own, for: side.home) && side.passes(pair) && !isDoubted
+        return isRewritable(own, side.home) && isOpen(own, for: side.home) && side.passes(pair) && trials.doubted(hoa) != pair
     }
 
     mutating func trialsDue(_ now: Now) {

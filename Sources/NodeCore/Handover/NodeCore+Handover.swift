@@ -23,7 +23,7 @@ extension NodeCore {
         case .left(let dead):
             reconsiderCandidates(now)
             for hoa in homes.keys.sorted() { movePaths(of: hoa, gone: dead, isWhole: false, now) }
-            probeFromLeft(now)
+            probeAnew([], now)
             flushChanges()
         case .changed(let change):
             ownEndpoints.keep(addresses.ordered.map(\.moa), now.monotonic)
@@ -39,7 +39,6 @@ extension NodeCore {
             }
             holdBindings(now)
             probeAnew(change.hasOtherFirst ? AddressFamily.allCases : change.reachedElsewhere, now)
-            probeFromLeft(now)
             reconsider(change.addresses, now)
             if change.hasOtherScopes {
                 if peers.count <= Backlog.atOnceMax { reconsiderScope(now) } else { deadlines.set(.scope, at: now.monotonic) }

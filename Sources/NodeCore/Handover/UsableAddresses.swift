@@ -122,20 +122,17 @@ struct UsableAddresses: Sendable {
     /// The locators that a record of this own HoA is to list: the HoA alone when it is an address of a link (the node is at
     /// home), otherwise the usable addresses of its family or, where there is none, of the other (`OtherFamily`).
     func places(of hoa: HomeAddress) -> [MobileAddress] {
-        if ordered.contains(where: { $0.moa.address == hoa.address }) { return [MobileAddress(hoa.address)] }
-        return places[hoa.family]
+        atHome(hoa).map { [$0.moa] } ?? places[hoa.family]
     }
 
-    /// Of an own HoA that is an address of a link: the node is at home with it.
-    func atHome(_ family: AddressFamily) -> OwnLocator? {
-        isNetwork(family) ? nil : homePrefixes[family].flatMap { home in ordered.first { $0.moa.address == home.address } }
-    }
+    /// The link's address that an own HoA is, if the node is at home with it.
+    func atHome(_ hoa: HomeAddress) -> OwnLocator? { ordered.first { $0.moa.address == hoa.address } }
 
     /// Those by which an own HoA of a family can be reached, the best first, be there more than a record has room for.
     private func reaching(_ family: AddressFamily) -> [OwnLocator] {
-        if let home = atHome(family) { return [home] }
         // A mobile network has its own prefixes, in its own family.
         if isNetwork(family) { return ordered.filter { $0.moa.family == family } }
+        if let home = homePrefixes[family].flatMap({ atHome(HomeAddress($0.address)) }) { return [home] }
         let ofChosen = ordered.filter { $0.interface == chosen.name }
         return switch chosen.crossing(family) {
         case .none: OtherFamily.reaching(family, ordered)
@@ -147,7 +144,7 @@ struct UsableAddresses: Sendable {
     private func isNetwork(_ family: AddressFamily) -> Bool { homePrefixes[family].map { $0.length < 128 } ?? false }
 
     private func crossing(_ hoa: HomeAddress) -> ChosenInterface.Crossing {
-        isNetwork(hoa.family) || atHome(hoa.family) != nil ? .none : chosen.crossing(hoa.family)
+        isNetwork(hoa.family) || atHome(hoa) != nil ? .none : chosen.crossing(hoa.family)
     }
 
     /// Whether a HoA is about to be reached at an own address no more, since a person chose another interface: nobody is asked or answered from there.

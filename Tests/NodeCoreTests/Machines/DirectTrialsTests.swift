@@ -24,10 +24,10 @@ import Testing
         for at in stride(from: Int64(100), through: 2000, by: 100) where trials.counted(use(UInt64(at), 7), isAwaited: true, time(at)) == .doubt {
             doubted.append(at)
         }
-        #expect(doubted == [700] && trials.isDoubted(peer))
+        #expect(doubted == [700] && trials.doubted(peer) == pair)
         #expect(!trials.isFiltered(pair))
         let proved = trials.proved(peer, time(2100))
-        #expect(proved == pair && trials.isFiltered(pair) && trials.isFiltered(neighbours) && !trials.isDoubted(peer))
+        #expect(proved == pair && trials.isFiltered(pair) && trials.isFiltered(neighbours) && trials.doubted(peer) == nil)
         let early = trials.takeDue(time(602_000))
         let late = trials.takeDue(time(602_100))
         #expect(!early && late && !trials.isFiltered(pair))
@@ -183,11 +183,11 @@ import Testing
     func asks() {
         var trials = DirectTrials()
         trials.ask(peer, pair, time(0))
-        #expect(trials.isDoubted(peer) && !trials.isFiltered(pair))
+        #expect(trials.doubted(peer) == pair && !trials.isFiltered(pair))
         let proved = trials.proved(peer, time(10))
         #expect(proved == pair && trials.isFiltered(pair))
         trials.ask(peer, pair, time(20))
-        #expect(!trials.isDoubted(peer) && trials.isFiltered(pair))
+        #expect(trials.doubted(peer) == nil && trials.isFiltered(pair))
     }
 
     @Test("A packet that comes rewritten all the same ends the verdict; a minute later nobody looks any more")
