@@ -100,12 +100,15 @@ public final class SimulatedNode: SimulatedHost {
     // MARK: What happens to it
 
     /// The node's addresses, in the system's order; others are gone. Those of a family are each on a link of their own, the first of both on one.
-    public func move(to addresses: [IPAddress]) {
+    ///
+    /// - Parameter areApart: all are each on a link of their own.
+    public func move(to addresses: [IPAddress], areApart: Bool = false) {
         for old in locators where !addresses.contains(old.moa.address) { network.detach(old.moa.address) }
         var counts = FamilyPair(both: 0)
         locators = addresses.map { address in
             defer { counts[address.family] += 1 }
-            return OwnLocator(MobileAddress(address), interface: "if\(counts[address.family])")
+            let name = areApart ? "if\(counts[address.family])-\(address.family)" : "if\(counts[address.family])"
+            return OwnLocator(MobileAddress(address), interface: name)
         }
         for address in addresses { network.attach(self, at: address) }
         let links = links

@@ -13,6 +13,8 @@ public final class SimulatedRelay: SimulatedHost {
     public let network: SimulatedNetwork
     public let dns: SimulatedDNS
     public let address: IPAddress
+    /// With that, perhaps one of the other family.
+    private let addresses: [IPAddress]
     public private(set) var core: RelayCore
     public private(set) var logs: [String] = []
     /// How long a signature takes to check.
@@ -24,14 +26,18 @@ public final class SimulatedRelay: SimulatedHost {
     /// Which start of the process this is.
     private var run = 0
 
-    public init(_ network: SimulatedNetwork, _ dns: SimulatedDNS, at address: IPAddress, residents: [IPPrefix], takesVisitors: Bool = true) {
+    public init(
+        _ network: SimulatedNetwork, _ dns: SimulatedDNS, at address: IPAddress, and other: IPAddress? = nil, residents: [IPPrefix],
+        takesVisitors: Bool = true
+    ) {
         self.network = network
         self.dns = dns
         self.address = address
+        addresses = [address] + (other.map { [$0] } ?? [])
         configuration = RelayCoreConfiguration(residents: residents.map { ResidentPrefix($0) }, takesVisitors: takesVisitors)
         secret = network.random.octets(16)
         core = Self.makeCore(configuration, secret)
-        network.attach(self, at: address)
+        for address in addresses { network.attach(self, at: address) }
     }
 
     private static func makeCore(_ configuration: RelayCoreConfiguration, _ secret: [UInt8]) -> RelayCore {
@@ -40,7 +46,7 @@ public final class SimulatedRelay: SimulatedHost {
     }
 
     /// As DNS names it.
-    public var host: RelayHost { RelayHost([Endpoint(address, port: SignalPort.relay)]) }
+    public var host: RelayHost { RelayHost(addresses.map { Endpoint($0, port: SignalPort.relay) }) }
 
     // MARK: What happens to it
 
@@ -48,7 +54,7 @@ public final class SimulatedRelay: SimulatedHost {
     public func crash() {
         isUp = false
         run += 1
-        network.detach(address)
+        for address in addresses { network.detach(address) }
     }
 
     /// It comes back.
@@ -60,14 +66,14 @@ public final class SimulatedRelay: SimulatedHost {
         core = Self.makeCore(configuration, secret)
         if hasState { _ = core.restore(saved, now: network.now) }
         isUp = true
-        network.attach(self, at: address)
+        for address in addresses { network.attach(self, at: address) }
     }
 
     public func receive(_ packet: SimulatedPacket) {
         guard isUp else { return }
         switch packet.content {
         case .signal(let octets, let sourcePort, let destinationPort):
-            let (source, local) = (Endpoint(packet.source, port: sourcePort), Endpoint(address, port: destinationPort))
+            let (source, local) = (Endpoint(packet.source, port: sourcePort), Endpoint(packet.destination, port: destinationPort))
             perform(core.received(octets, from: source, to: local, now: network.now))
         case .encapsulated(let inner, let sourcePort, let destinationPort):
             guard destinationPort == SignalPort.relay else { return }
@@ -80,11 +86,11 @@ public final class SimulatedRelay: SimulatedHost {
         let pair = HomePair(own: HomeAddress(inner.source), peer: HomeAddress(inner.destination))
         // Any packet between these addresses has the same fate.
         guard let octets = InPathMessage([], between: pair, from: source, to: source).packet else { return }
-        let (relay, now) = (address, network.time)
+        let now = network.time
         let forwarding = octets.withUnsafeBytes { core.forward($0, from: source, now: now) }
         guard case .forward(let way) = forwarding else { return }
-        network.send(
-            SimulatedPacket(from: relay, to: way.to.address, .encapsulated(inner, sourcePort: way.from.port, destinationPort: way.to.port)), by: self)
+        let content = SimulatedPacket.Content.encapsulated(inner, sourcePort: way.from.port, destinationPort: way.to.port)
+        network.send(SimulatedPacket(from: way.from.address, to: way.to.address, content), by: self)
     }
 
     private func perform(_ actions: [RelayAction]) {

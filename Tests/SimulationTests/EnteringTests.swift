@@ -150,6 +150,31 @@ import Testing
         }
     }
 
+    /// The first network maps by destination, so that its peer has learned where it was there, and no record says that it has left.
+    @Test("A peer that follows to a relay does not try, with its packets, where the node was long before", arguments: 80...83 as ClosedRange<UInt64>)
+    func overlapAfterOthers(seed: UInt64) {
+        let world = TranslatedWorld(seed: seed, .endpointDependent)
+        _ = world.relays(ofMN: [ip(Self.one)], ofCN: [ip(Self.two)])
+        world.network.isCut = { Set([$0, $1]) == [ip("192.0.2.200"), ip(TranslatorTests.peer)] }
+        guard world.start(TranslatorTests.inA, TranslatorTests.peer) else {
+            Issue.record("no packets at the start\n\(world.logs())")
+            return
+        }
+        world.network.run(for: .seconds(4))
+        for places in [[TranslatorTests.inB, TranslatorTests.inA], [TranslatorTests.inB]] {
+            world.mn.move(to: places.map { ip($0) })
+            world.network.run(for: .seconds(2))
+        }
+        #expect(world.ways == TranslatorTests.encapsulated, "\(world.logs())")
+        let before = (world.cn.delivered.count, world.mn.delivered.count)
+        world.mn.move(to: [ip(TranslatorTests.inC), ip(TranslatorTests.inB)])
+        world.network.run(for: .seconds(4))
+        #expect(world.ways == RelayTests.relayed, "\(world.ways)\n\(world.logs())")
+        world.mn.move(to: [ip(TranslatorTests.inC)])
+        world.network.run(for: .seconds(2))
+        #expect(lost(world.cn, after: before.0) == [] && lost(world.mn, after: before.1) == [], "\(world.logs())")
+    }
+
     @Test(
         "With both networks there, a node goes behind a firewall that lets answers in alone, and nothing is lost: its peer waits for what comes from there",
         arguments: [70, 71, 72] as [UInt64], [true, false])

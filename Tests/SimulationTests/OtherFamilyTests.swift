@@ -16,6 +16,7 @@ private final class TwoFamilies {
     let mn: SimulatedNode
     let cn: SimulatedNode
     private let imss: [SimulatedIMS]
+    private let dns: SimulatedDNS
     private var sent = 0
 
     static let (open4, open6, inNAT, inNAT64) = ("192.0.2.10", "2001:db8:a::10", "10.1.0.10", "2001:db8:64::10")
@@ -29,7 +30,7 @@ private final class TwoFamilies {
         seed: UInt64, hoas: AddressFamily, servers: [AddressFamily] = [.ipv4, .ipv6], mapping: SimulatedTranslator.Mapping = .endpointIndependent
     ) {
         network = SimulatedNetwork(seed: seed)
-        let dns = SimulatedDNS(network)
+        dns = SimulatedDNS(network)
         func pick(_ ipv4: String, _ ipv6: String) -> String { hoas == .ipv4 ? ipv4 : ipv6 }
         func addresses(_ ipv4: String, _ ipv6: String) -> [IPAddress] { servers.map { ip($0 == .ipv4 ? ipv4 : ipv6) } }
         let (mnAuthority, cnAuthority) = (TestAuthority(seed: 201), TestAuthority(seed: 202))
@@ -50,9 +51,17 @@ private final class TwoFamilies {
         cn = SimulatedNode(network, dns, cnAuthority.enrol(home(pick("203.0.113.1", "2001:db8:200::1")), seed: 12))
     }
 
-    func move(_ places: [String]) {
+    /// A relay with both families, of both HoAs.
+    func relay() -> SimulatedRelay {
+        let homes = [mn, cn].map { IPPrefix($0.hoa.address) }
+        let relay = SimulatedRelay(network, dns, at: ip("192.88.9.1"), and: ip("2001:db8:9::1"), residents: homes)
+        for zone in dns.zones.keys { dns.zones[zone]?.relays = [relay.host] }
+        return relay
+    }
+
+    func move(_ places: [String], areApart: Bool = false) {
         mn.nat64 = places.contains(Self.inNAT64) ? .wellKnown : nil
-        mn.move(to: places.map { ip($0) })
+        mn.move(to: places.map { ip($0) }, areApart: areApart)
     }
 
     /// Both are registered, and talk: 50 packets a second each way.
@@ -177,5 +186,31 @@ private final class TwoFamilies {
         #expect(world.resumption() != nil, "\(world.logs())")
         world.network.run(for: .seconds(3))
         #expect(world.ways == Self.direct, "\(world.logs())")
+    }
+
+    @Test("From a NAT of IPv4 to IPv6 alone, with both networks there: a peer that has IPv4 alone follows by the relay, and stays there")
+    func overlapByRelay() {
+        let world = TwoFamilies(seed: 5, hoas: .ipv6)
+        let relay = world.relay()
+        guard world.start([World.inNAT], ["10.2.0.10"]) else {
+            Issue.record("no packets at the start\n\(world.logs())")
+            return
+        }
+        world.network.run(for: .seconds(4))
+        #expect(world.ways == Self.encapsulated, "\(world.logs())")
+        let before = (world.cn.delivered.count, world.mn.delivered.count)
+        world.move([World.open6, World.inNAT], areApart: true)
+        world.network.run(for: .seconds(3))
+        let (logs, forwarded) = (world.cn.logs.count, relay.core.counters.packetsForwarded)
+        world.network.run(for: .seconds(200))
+        #expect(relay.core.counters.packetsForwarded - forwarded > 19_000, "\(world.logs())")
+        #expect(world.cn.logs.dropFirst(logs).filter { $0.contains("go encapsulated") } == [], "\(world.logs())")
+        world.move([World.open6], areApart: true)
+        world.network.run(for: .seconds(2))
+        for (node, before) in [(world.cn, before.0), (world.mn, before.1)] {
+            let numbers = Set(node.delivered.dropFirst(max(0, before - 5)).map(\.packet.number))
+            let lost = ((numbers.min() ?? 0)..<(numbers.max() ?? 0)).filter { !numbers.contains($0) }
+            #expect(lost == [], "\(lost)\n\(world.logs())")
+        }
     }
 }

@@ -138,7 +138,7 @@ extension NodeCore {
         guard let home = home(for: hoa).flatMap({ homes[$0] }),
             let source = peerEndpoints[hoa]?.own(asking: endpoint) ?? preferredSources[endpoint.family],
             // A probe says where we are.
-            !addresses.isBeingLeft(source, by: home.hoa), !passesRewritten(hoa, at: endpoint, from: MobileAddress(source)),
+            !isLeft(source, of: hoa), !passesRewritten(hoa, at: endpoint, from: MobileAddress(source)),
             probeRates.allows(hoa, at: endpoint.address, hasAnswered: peerEndpoints[hoa]?.hasAnswered ?? false, now.monotonic)
         else { return }
         let series = asked ?? newSeries(at: endpoint, now)

@@ -17,7 +17,8 @@ extension NodeCore {
         let isHeld = destinations.contains(hoa) && before == nil
         let found = encapsulatedWay(to: hoa)
         let standby = isRewritten ? nil : addressMissing(for: hoa, found)
-        let proven = standby.map { leavesForRelay(hoa, at: $0) } == true ? nil : found
+        let isLeft = standby.map { leavesForRelay(hoa, at: $0) } ?? false || found.map { isOutdated($0, of: hoa) } ?? false
+        let proven = isLeft ? nil : found
         let endpoint = isRewritten || isHeld ? nil : proven
         let isFallback = needsRelay(peer)
         let followed = peerRelays.tell(hoa) {
@@ -69,6 +70,12 @@ extension NodeCore {
     private func leavesForRelay(_ hoa: HomeAddress, at own: IPAddress) -> Bool {
         guard let known = peerRelays[hoa], known.hasAnswered(at: own, { holder(of: $0, for: hoa) }) else { return false }
         return peerEndpoints[hoa]?.isInVain == true || known.installed?.own == own || !canBeAsked(hoa, at: own)
+    }
+
+    /// Whether the peer has gone from there by its record, and has shown itself by a relay since.
+    private func isOutdated(_ way: PeerEndpoints.Way, of hoa: HomeAddress) -> Bool {
+        guard let time = peerEndpoints[hoa]?.outdatedAt(way.endpoint) else { return false }
+        return peerRelays[hoa]?.hasAnswered(since: time) { holder(of: $0, for: hoa) } ?? false
     }
 
     /// Whether the link of an own address has one of a family of the peer's endpoints. Otherwise they answer by the old network, and that tells nothing.

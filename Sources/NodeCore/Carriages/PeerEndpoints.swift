@@ -51,8 +51,8 @@ struct PeerEndpoints: PeerMachine {
     private struct Place: Sendable {
         let endpoint: Endpoint
         var isListed: Bool
-        /// The peer has shown itself there, and a newer record does not list it: it goes last until proven again.
-        var isOutdated = false
+        /// The peer has shown itself there, and a record has come since that does not list it: it goes last until proven again.
+        var outdatedAt: MonotonicTime?
         var state = EndpointState.unproven
         /// The own address that it was proven from.
         var own: IPAddress?
@@ -65,6 +65,8 @@ struct PeerEndpoints: PeerMachine {
         var heardAt: MonotonicTime?
         /// Of the last series whose first probe was answered.
         var roundTrip: Duration?
+
+        var isOutdated: Bool { outdatedAt != nil }
     }
 
     /// Endpoints that a peer showed by its probes, beside those of its record.
@@ -147,6 +149,9 @@ struct PeerEndpoints: PeerMachine {
 
     private func place(_ endpoint: Endpoint) -> Place? { places.first { $0.endpoint == endpoint } }
 
+    /// Since when the peer may be there no more, by its record.
+    func outdatedAt(_ endpoint: Endpoint) -> MonotonicTime? { place(endpoint)?.outdatedAt }
+
     func state(of endpoint: Endpoint) -> EndpointState? { place(endpoint)?.state }
     func cookie(at endpoint: Endpoint) -> ServerCookie? { place(endpoint)?.cookie }
     func asked(at endpoint: Endpoint) -> Asked? { place(endpoint)?.asked }
@@ -167,17 +172,19 @@ struct PeerEndpoints: PeerMachine {
         guard endpoints != places.filter(\.isListed).map(\.endpoint) else { return [] }
         let listed = endpoints.map { endpoint in
             var place = place(endpoint) ?? Place(endpoint: endpoint, isListed: true)
-            (place.isListed, place.isOutdated) = (true, false)
+            (place.isListed, place.outdatedAt) = (true, nil)
             return place
         }
-        // A newer record ends trust in what it does not list any more; where the peer has shown itself without having listed it, it may be.
+        // A newer record ends trust in what it does not list any more; where the peer has shown itself without having listed it, it may be still.
+        let isActive = isActive(now)
         let shown = places.filter { !$0.isListed && !endpoints.contains($0.endpoint) }.map { place in
             var place = place
-            place.isOutdated = true
+            if isActive, place.state.isProven, !place.isOutdated { place.state.beginAnew(keepsProof: true, now) }
+            place.outdatedAt = place.outdatedAt ?? now
             return place
         }
         places = listed + shown
-        if isActive(now) { return [.choose] + begin(now) }
+        if isActive { return [.choose] + begin(now) }
         for index in places.indices.prefix(Self.courtesyEndpointsMax) { places[index].state.begin(isCourtesy: true, now) }
         return [.choose] + takeDue(now)
     }
@@ -250,14 +257,14 @@ struct PeerEndpoints: PeerMachine {
             if let preferred, own != preferred, places[index].own == own, places[index].state.isProbing, places[index].state.isProven,
                 own == installed?.own
             {
-                (places[index].heardAt, places[index].isOutdated) = (now, false)
+                (places[index].heardAt, places[index].outdatedAt) = (now, nil)
                 places[index].state.confirm(now)
                 return []
             }
             let isSettled = places[index].state.isProven && places[index].own == preferred
             let isElsewhere = places[index].own != own && !isSettled
             if isElsewhere { places[index].own = own }
-            (places[index].heardAt, places[index].isOutdated) = (now, false)
+            (places[index].heardAt, places[index].outdatedAt) = (now, nil)
             return places[index].state.proved(now) || isElsewhere ? [.choose] : []
         }
         let learned = places.filter { !$0.isListed }

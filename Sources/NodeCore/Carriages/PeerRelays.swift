@@ -211,6 +211,13 @@ struct PeerRelays: PeerMachine {
         places.contains { $0.answeredAt != nil && !$0.isLeft && holder($0.candidate.relay) != nil }
     }
 
+    /// Likewise, since then.
+    func hasAnswered(since time: MonotonicTime, _ holder: (Endpoint) -> IPAddress?) -> Bool {
+        places.contains { place in
+            !place.isLeft && place.answeredAt.map { $0 >= time } ?? false && holder(place.candidate.relay) != nil
+        }
+    }
+
     // MARK: Events
 
     /// These are the relays of both records, in the order of section 11.4.
