@@ -24,6 +24,8 @@ public final class SimulatedTranslator: SimulatedHost {
     private struct Flow: Hashable {
         let inside: IPAddress
         let outside: IPAddress
+        /// Of several between them.
+        let number: Int
     }
 
     private struct Entry {
@@ -43,6 +45,8 @@ public final class SimulatedTranslator: SimulatedHost {
     public var hasHairpin = false
     /// Of a firewall: packets of a flow that it has not seen beginning pass from inside, and answers to them.
     public var takesUpFlows = false
+    /// Likewise: which flow a packet is of, where these addresses have several.
+    public var flow: (UserPacket) -> Int = { _ in 0 }
     /// It is a NAT64: inside there is IPv6 only, IPv4 stands in this prefix, and all other packets pass.
     package var nat64: NAT64Prefix?
 
@@ -83,8 +87,8 @@ public final class SimulatedTranslator: SimulatedHost {
             guard let ipv4 = nat64.extract(packet.destination) else { return packet }
             packet.destination = ipv4
         }
-        if address == nil, takesUpFlows, case .user = packet.content {
-            flows.insert(Flow(inside: packet.source, outside: packet.destination))
+        if address == nil, takesUpFlows, case .user(let user) = packet.content {
+            flows.insert(Flow(inside: packet.source, outside: packet.destination, number: flow(user)))
             return packet
         }
         guard let (sourcePort, destinationPort) = packet.ports else { return nil }
@@ -137,7 +141,9 @@ public final class SimulatedTranslator: SimulatedHost {
     func admits(_ packet: SimulatedPacket) -> Bool {
         // An address that is translated is nowhere for others.
         if address != nil { return nat64 != nil }
-        if case .user = packet.content { return flows.contains(Flow(inside: packet.destination, outside: packet.source)) }
+        if case .user(let user) = packet.content {
+            return flows.contains(Flow(inside: packet.destination, outside: packet.source, number: flow(user)))
+        }
         guard let (sourcePort, destinationPort) = packet.ports, let entry = openings[Endpoint(packet.destination, port: destinationPort)] else {
             return false
         }

@@ -9,17 +9,21 @@ import MATSignal
 ///   (nothing) ── a new pair is used ──► watched ── a packet comes, or 10 s ──► (nothing)
 ///                                         │  what went out had been answered, and for 500 ms what goes out is not;
 ///                                         │  or the peer's come in datagrams from that very MoA, and none rewritten for 100 ms;
-///                                         │  or we are new here, and what began outside has not come for 250 ms
+///                                         │  or we are new here, and the check is late
 ///                                         ▼
 ///                                      doubted: its MoA is asked as an endpoint ── a packet comes ──► (nothing)
 ///                                         │  it has signed
 ///                                         ▼
 ///                                      filtered, for this pair of networks: by datagrams ── 10 min, or a packet comes rewritten ──► (nothing)
+///
+///   (nothing) ── a new pair could be used, and another one still works ──► ahead, until the check comes, 1 s at most ──► watched
+///                                                                            └── it is late ──► doubted
 /// ```
-/// The last is for a peer that had nothing to send, or could not yet: its first packet ends the mistake.
+/// A peer may have had nothing to send, or could not yet: its first packet ends the mistake.
 ///
 /// Where nothing has shown yet that packets which began outside arrive here, one that comes shows nothing either: it may answer one of ours, while
 /// other flows of the peer, whose receivers send nothing, wait behind the same firewall. Only the check of the own IMS tells, and whether it is late.
+/// While another network is there, packets stay on their pair until that has told.
 struct DirectTrials: Sendable {
     /// Between which networks packets go, as far as addresses tell.
     struct Networks: Hashable, Sendable {
@@ -42,8 +46,8 @@ struct DirectTrials: Sendable {
         var wasBusy = false
         /// What it had answered until then.
         var answers: RecentAnswers?
-        /// Since when the check of the own IMS has been due, as far as counts have shown.
-        var lateSince: MonotonicTime?
+        /// Packets do not take the pair yet.
+        var isAhead = false
         var isDoubted = false
         /// For no other reason than the check.
         var isByCheck = false
@@ -69,8 +73,8 @@ struct DirectTrials: Sendable {
     static let filteredFor: Duration = .seconds(600)
     /// So long nothing comes rewritten of a peer that has gone over to datagrams: what it had sent before may still have been on its way.
     static let leftMax: Duration = .milliseconds(100)
-    /// The IMS's check is sent with its answer, and again half a second later.
-    static let lateMax: Duration = .milliseconds(250)
+    /// So long at most packets stay on another pair because of the check.
+    static let aheadMax: Duration = .seconds(1)
     /// Packets without any that comes: of fewer, chance may have lost them or their answers.
     static let silentPacketsMin: UInt64 = 3
     /// Answers that should have come by then, from what came before.
@@ -100,7 +104,7 @@ struct DirectTrials: Sendable {
     func pair(of hoa: HomeAddress) -> MobilePair? { trials[hoa]?.pair }
 
     /// When `takeDue` is to be told.
-    var due: MonotonicTime? { filtered.values.min() }
+    var due: MonotonicTime? { trials.values.reduce(filtered.values.min()) { $1.isAhead ? $0.earlier($1.until) : $0 } }
 
     // MARK: Events
 
@@ -112,11 +116,48 @@ struct DirectTrials: Sendable {
     mutating func begin(
         _ hoa: HomeAddress, _ pair: MobilePair, lastTraffic: MonotonicTime? = nil, answers: RecentAnswers? = nil, _ now: MonotonicTime
     ) {
-        if trials[hoa]?.pair == pair { return }
+        if let trial = trials[hoa], trial.pair == pair {
+            trials[hoa]?.answers = trial.answers ?? answers
+            return takeUp(hoa, now)
+        }
         trials[hoa] = nil
         guard passed[Networks(pair)] == nil, trials.count < Self.trialsMax else { return }
         trials[hoa] = Trial(
             pair: pair, until: now + Self.trialMax, wasBusy: lastTraffic.map { now - $0 < Self.busyMax } ?? false, answers: answers)
+    }
+
+    /// Rewritten packets of a peer could take this pair, and have another one that still works.
+    ///
+    /// - Returns: whether they wait for the check.
+    mutating func foresee(
+        _ hoa: HomeAddress, _ pair: MobilePair, _ check: Translation.Check, lastTraffic: MonotonicTime?, _ now: MonotonicTime
+    ) -> Bool {
+        if let trial = trials[hoa], trial.pair == pair { return trial.isAhead }
+        guard check == .awaited || check == .late, lastTraffic.map({ now - $0 < Self.busyMax }) ?? false, passed[Networks(pair)] == nil,
+            trials[hoa] != nil || trials.count < Self.trialsMax
+        else { return false }
+        trials[hoa] = Trial(pair: pair, until: now + Self.aheadMax, wasBusy: true, isAhead: true)
+        return true
+    }
+
+    /// Those that wait for the check at an own address; in order.
+    func ahead(at own: MobileAddress) -> [HomeAddress] { trials.filter { $0.value.isAhead && $0.value.pair.own == own }.keys.sorted() }
+
+    /// The check is late.
+    mutating func late(_ hoa: HomeAddress) {
+        guard var trial = trials[hoa], trial.isAhead else { return }
+        (trial.isDoubted, trial.isByCheck) = (true, true)
+        trials[hoa] = trial
+    }
+
+    /// A peer's packets do not wait any more.
+    ///
+    /// - Parameter hasCome: the check has.
+    mutating func takeUp(_ hoa: HomeAddress, hasCome: Bool = false, _ now: MonotonicTime) {
+        guard var trial = trials[hoa], trial.isAhead else { return }
+        (trial.isAhead, trial.until) = (false, now + Self.trialMax)
+        if hasCome { (trial.isDoubted, trial.isByCheck) = (false, false) }
+        trials[hoa] = trial
     }
 
     mutating func end(_ hoa: HomeAddress) { trials[hoa] = nil }
@@ -126,7 +167,7 @@ struct DirectTrials: Sendable {
     ///   - check: whether packets that began outside have been shown to arrive at the own MoA of the pair.
     mutating func counted(_ use: RewrittenUse, isAwaited: Bool, check: Translation.Check = .none, _ now: MonotonicTime) -> OnCount {
         let hoa = use.pair.peer
-        guard var trial = trials[hoa] else { return .nothing }
+        guard var trial = trials[hoa], !trial.isAhead else { return .nothing }
         defer { if trials[hoa] != nil { trials[hoa] = trial } }
         guard let last = trial.last, last.sent <= use.sent, last.came <= use.came else {
             (trial.last, trial.cameAtFirst) = (use, use.came)
@@ -151,10 +192,10 @@ struct DirectTrials: Sendable {
         }
         guard !trial.isDoubted else { return .nothing }
         guard isAwaited else {
-            (trial.silence, trial.lateSince) = (nil, nil)
+            trial.silence = nil
             return .nothing
         }
-        if Self.isLate(&trial, check, now) {
+        if Self.isLate(trial, check) {
             (trial.isDoubted, trial.isByCheck) = (true, true)
             return .doubt
         }
@@ -180,21 +221,13 @@ struct DirectTrials: Sendable {
         switch check {
         case .came, .none: false
         case .expected: !trial.isFiltered
-        case .awaited: true
+        case .awaited, .late: true
         }
     }
 
     /// Whoever only listens, in one flow of many or in the only one, has nothing but the check to tell, and opens a firewall of its own by asking.
     /// What comes in datagrams comes.
-    private static func isLate(_ trial: inout Trial, _ check: Translation.Check, _ now: MonotonicTime) -> Bool {
-        guard check == .awaited, trial.wasBusy, !trial.isLeftByPeer else {
-            trial.lateSince = nil
-            return false
-        }
-        let since = trial.lateSince ?? now
-        trial.lateSince = since
-        return now - since >= lateMax
-    }
+    private static func isLate(_ trial: Trial, _ check: Translation.Check) -> Bool { check == .late && trial.wasBusy && !trial.isLeftByPeer }
 
     private mutating func passes(_ trial: Trial, of hoa: HomeAddress, _ now: MonotonicTime) {
         trials[hoa] = nil
@@ -220,7 +253,7 @@ struct DirectTrials: Sendable {
 
     /// The peer asks for datagrams from a place that its packets do not go to yet: it has found out that rewritten ones do not arrive there.
     mutating func ask(_ hoa: HomeAddress, _ pair: MobilePair, _ now: MonotonicTime) {
-        if trials[hoa]?.pair == pair { return }
+        if trials[hoa]?.pair == pair { return late(hoa) }
         begin(hoa, pair, now)
         trials[hoa]?.isLeftByPeer = true
         trials[hoa]?.isDoubted = true
@@ -230,12 +263,19 @@ struct DirectTrials: Sendable {
     ///
     /// - Returns: the pair, which packets do not take any more.
     mutating func proved(_ hoa: HomeAddress, _ now: MonotonicTime) -> MobilePair? {
-        guard let trial = trials[hoa], trial.isDoubted, !trial.isFiltered else { return nil }
-        trials[hoa]?.isFiltered = true
-        trials[hoa]?.until = now + Self.mistakeMax
+        guard var trial = trials[hoa], trial.isDoubted, !trial.isFiltered else { return nil }
+        (trial.isFiltered, trial.isAhead, trial.until) = (true, false, now + Self.mistakeMax)
+        trials[hoa] = trial
         Self.makeRoom(in: &filtered)
         filtered[Networks(trial.pair)] = now + Self.filteredFor
         return trial.pair
+    }
+
+    /// - Returns: the peers whose packets wait no longer for a check; in order.
+    mutating func aheadDue(_ now: MonotonicTime) -> [HomeAddress] {
+        let due = trials.filter { $0.value.isAhead && $0.value.until <= now }.keys.sorted()
+        for hoa in due { takeUp(hoa, now) }
+        return due
     }
 
     /// - Returns: whether packets may take a pair again that was filtered.

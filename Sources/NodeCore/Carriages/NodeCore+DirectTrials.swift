@@ -41,6 +41,43 @@ extension NodeCore {
         trials.begin(hoa, pair, lastTraffic: peer.lastTraffic, answers: busiest.answers(of: hoa), now.monotonic)
     }
 
+    /// With another network still there, a peer's packets leave from an own address that has just come when the check of the own IMS has arrived there, or
+    /// the peer takes datagrams from there, or neither for a second.
+    ///
+    /// - Returns: whether they wait.
+    mutating func awaitsCheck(_ hoa: HomeAddress, _ side: PeerPaths.OwnSide, _ now: Now) -> Bool {
+        guard let peer = peers[hoa], !peer.record.isNetwork, homes[side.home]?.isNetwork == false, let first = side.preferred.first,
+            isRewritable(first, side.home), paths.isBehind(peer, side, uplinks), let place = paths.place(of: peer, addresses)
+        else { return false }
+        let check = ownEndpoints.check(of: first)
+        guard trials.foresee(hoa, MobilePair(own: first, peer: place), check, lastTraffic: peer.lastTraffic, now.monotonic) else { return false }
+        setTrialsDue()
+        if check == .late, trials.doubted(hoa) == nil { checkLate(at: first, now) }
+        return true
+    }
+
+    /// The check of the own IMS should have come there.
+    mutating func checkLate(at own: MobileAddress, _ now: Now) {
+        for hoa in trials.ahead(at: own) {
+            trials.late(hoa)
+            doubtDirect(hoa, now)
+        }
+    }
+
+    /// It has come, or nobody waits for it any more.
+    mutating func checkEnded(at own: MobileAddress, hasCome: Bool, _ now: Now) {
+        for hoa in trials.ahead(at: own) {
+            trials.takeUp(hoa, hasCome: hasCome, now.monotonic)
+            goAhead(hoa, now)
+        }
+    }
+
+    /// A peer's packets wait no longer. If they take another pair all the same, there is nothing to watch.
+    private mutating func goAhead(_ hoa: HomeAddress, _ now: Now) {
+        switchPeer(hoa, now)
+        if peers[hoa].flatMap({ paths.installed(of: $0) }) != trials.pair(of: hoa) { trials.end(hoa) }
+    }
+
     /// Its packets may be filtered: whether it can be reached in datagrams there is found out.
     private mutating func doubtDirect(_ hoa: HomeAddress, _ now: Now) {
         listEndpoints(of: hoa, now)
@@ -105,6 +142,7 @@ extension NodeCore {
     mutating func trialsDue(_ now: Now) {
         if trials.takeDue(now.monotonic) { for hoa in peerEndpoints.hoas { applyPeer(hoa, now) } }
         for hoa in paths.newPlacesDue(now.monotonic) { applyPeer(hoa, now) }
+        for hoa in trials.aheadDue(now.monotonic) { goAhead(hoa, now) }
         setTrialsDue()
     }
 

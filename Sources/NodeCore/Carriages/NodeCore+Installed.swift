@@ -83,12 +83,17 @@ extension NodeCore {
         peerEndpoints[hoa]?.endpoints.contains { preferredSources[$0.family].map { isSameLink($0, own) } ?? false } ?? false
     }
 
-    /// A peer is not to find us at an own address any more, which may be about to go: a person chose another network, or packets for the peer leave from
-    /// the first address, where it answers by a relay alone.
+    /// A peer is not to find us at an own address any more, which may be about to go: a person chose another network, or packets for the peer leave over
+    /// the first address's link, where it answers by a relay alone, or in datagrams while no record tells it of the other.
     func isLeft(_ own: IPAddress, of hoa: HomeAddress) -> Bool {
-        if let home = home(for: hoa), addresses.isBeingLeft(own, by: home) { return true }
-        guard let known = peerRelays[hoa], let way = known.installed, !known.isLeft(way.relay) else { return false }
-        return firstOwn(for: hoa) == way.own && isUsable(way.own) && !isSameLink(own, way.own)
+        guard let home = home(for: hoa) else { return false }
+        if addresses.isBeingLeft(own, by: home) { return true }
+        let known = (endpoint: peerEndpoints[hoa]?.installed, relay: peerRelays[hoa]?.installed)
+        guard let source = known.endpoint?.own ?? known.relay?.own, let first = firstOwn(for: hoa), isSameLink(source, first), isUsable(source),
+            !isSameLink(own, source)
+        else { return false }
+        if let relay = known.relay?.relay { return peerRelays[hoa]?.isLeft(relay) == false }
+        return !desiredLocators(of: home).contains(MobileAddress(own))
     }
 
     /// The own address that is the first for a peer.

@@ -19,9 +19,12 @@ extension NodeCore {
         for (moa, what) in ownEndpoints.checksDue(now.monotonic) {
             switch what {
             case .nothing: break
+            case .late: checkLate(at: moa, now)
             // Of its family: another's record lists it as an endpoint, which nobody checks so.
             case .registerAgain: if let hoa = homesReached(by: moa).first(where: { $0.family == moa.family }) { register(hoa, now) }
-            case .filtered: endpointChanged(moa, now)
+            case .filtered:
+                endpointChanged(moa, now)
+                checkEnded(at: moa, hasCome: false, now)
             }
         }
         scheduleChecks()
@@ -32,6 +35,7 @@ extension NodeCore {
         let moa = MobileAddress(local)
         guard ownEndpoints.isCheckAwaited(at: moa) || !ownEndpoints.isOpen(moa), isUnaskedServer(source, at: moa) else { return }
         if ownEndpoints.checked(moa) { endpointChanged(moa, now) }
+        checkEnded(at: moa, hasCome: true, now)
         scheduleChecks()
     }
 

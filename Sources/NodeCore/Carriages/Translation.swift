@@ -58,12 +58,15 @@ public struct Translation: Sendable {
     static let checkMax: Duration = .seconds(3)
     /// Likewise of a record after which another one follows if it does not come.
     static let firstCheckMax: Duration = .seconds(2)
+    /// Where packets arrive, the check's first try has come by then: it goes together with the IMS's answer.
+    static let lateAfter: Duration = .milliseconds(250)
 
     /// Whether the locator check of the IMS reaches this MoA. What is found out holds until the network changes; so an IMS that is started anew, or has
     /// much to do, or a network that loses three in a row, must not make an address filtered: one more record is signed before that is believed.
     private enum Reach: Hashable, Sendable {
         case untested
-        case awaited(until: MonotonicTime, isSecond: Bool)
+        /// - Parameter lateAt: `nil`: the first try has not come.
+        case awaited(until: MonotonicTime, lateAt: MonotonicTime?, isSecond: Bool)
         /// The first record's check did not come; the next one decides.
         case missed
         case reached
@@ -107,23 +110,34 @@ public struct Translation: Sendable {
     enum Check: Hashable, Sendable {
         /// None will tell.
         case none
-        /// It is due when the IMS has taken the record.
+        /// It is due when the IMS has taken the record, and if it is known to send any.
         case expected
         /// It is due.
         case awaited
+        /// Its first try has not come.
+        case late
         case came
     }
 
     var check: Check {
         switch reach {
         case .untested: inbound == .auto && isOpen ? .expected : .none
-        case .awaited, .missed: .awaited
+        case .awaited(_, let lateAt, _): !hasServersWord ? .expected : lateAt == nil ? .late : .awaited
+        case .missed: .late
         case .reached: .came
         case .notReached: .none
         }
     }
 
-    var isCheckAwaited: Bool { check == .awaited }
+    var isCheckAwaited: Bool {
+        switch reach {
+        case .awaited, .missed: true
+        case .untested, .reached, .notReached: false
+        }
+    }
+
+    /// A server of a version that checks also says where it sees us.
+    private var hasServersWord: Bool { observations.contains { !$0.isRelays } }
 
     /// Whether packets from anywhere arrive, as far as is known.
     var isOpen: Bool {
@@ -169,7 +183,7 @@ public struct Translation: Sendable {
     var observationsCount: Int { observations.count }
 
     /// When `timeUp` is to be told.
-    var due: MonotonicTime? { if case .awaited(let until, _) = reach { until } else { nil } }
+    var due: MonotonicTime? { if case .awaited(let until, let lateAt, _) = reach { lateAt ?? until } else { nil } }
 
     // MARK: Events
 
@@ -197,8 +211,8 @@ public struct Translation: Sendable {
     mutating func awaitCheck(_ now: MonotonicTime) {
         guard inbound == .auto else { return }
         switch reach {
-        case .untested: reach = .awaited(until: now + Self.firstCheckMax, isSecond: false)
-        case .missed: reach = .awaited(until: now + Self.checkMax, isSecond: true)
+        case .untested: reach = .awaited(until: now + Self.firstCheckMax, lateAt: now + Self.lateAfter, isSecond: false)
+        case .missed: reach = .awaited(until: now + Self.checkMax, lateAt: nil, isSecond: true)
         case .awaited, .reached, .notReached: break
         }
     }
@@ -215,17 +229,23 @@ public struct Translation: Sendable {
     /// What follows when a check did not come.
     enum OnMissing: Hashable, Sendable {
         case nothing
+        /// Its later tries may come. Whoever could wait for it need not any more.
+        case late
         /// A new record is to be registered, whose check decides.
         case registerAgain
         /// It is filtered.
         case filtered
     }
 
-    /// The check did not come. A server of a version that checks also says where it sees us: of one that has said nothing, nothing was to be
-    /// expected, and the address stays what it was.
+    /// The check, or its first try, did not come. Of a server that has not said where it sees us nothing was to be expected, and the address stays
+    /// what it was.
     mutating func timeUp(_ now: MonotonicTime) -> OnMissing {
-        guard case .awaited(let until, let isSecond) = reach, until <= now else { return .nothing }
-        guard observations.contains(where: { !$0.isRelays }) else {
+        guard case .awaited(let until, let lateAt, let isSecond) = reach, lateAt ?? until <= now else { return .nothing }
+        guard until <= now else {
+            reach = .awaited(until: until, lateAt: nil, isSecond: isSecond)
+            return check == .late ? .late : .nothing
+        }
+        guard hasServersWord else {
             reach = .untested
             return .nothing
         }

@@ -207,6 +207,7 @@ extension NodeCore {
         guard let side = ownSide(for: hoa) else { return }
         // It is asked from there first, and follows when it has answered.
         guard !waitsForEndpoint(hoa, side) else { return applyPeer(hoa, now) }
+        guard !awaitsCheck(hoa, side, now) else { return }
         guard let first = paths.prefer(hoa, in: &peers, side) else { return }
         applyPeer(hoa, now)
         log(PeerRecords.level(peers), "traffic to \(hoa) leaves from \(first)")

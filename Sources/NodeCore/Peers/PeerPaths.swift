@@ -173,7 +173,7 @@ struct PeerPaths: Sendable {
         place(of: peer, addresses).map { Endpoint(peer.signallingAddress(of: $0), port: SignalPort.node) }
     }
 
-    private func place(of peer: Peer, _ addresses: UsableAddresses) -> MobileAddress? {
+    func place(of peer: Peer, _ addresses: UsableAddresses) -> MobileAddress? {
         target(of: peer, addresses) ?? peer.locators.listed.first { addresses.canBeLocator($0.moa, of: peer.hoa) }?.moa
     }
 

@@ -80,9 +80,7 @@ import Testing
         #expect(doubted == [1600])
     }
 
-    @Test(
-        "In a conversation that was busy, the peer's MoA is asked after 250 ms in which nothing has shown that this network lets in what began outside"
-    )
+    @Test("In a conversation that was busy, the peer's MoA is asked when the check is late that would show that what began outside comes in")
     func listens() {
         func doubted(
             lastTraffic: Int64?, check: Translation.Check, isAwaited: Bool = true, came: (Int64) -> UInt64 = { _ in 7 }
@@ -93,15 +91,15 @@ import Testing
                 trials.counted(use(3, came($0)), isAwaited: isAwaited, check: check, time($0)) == .doubt
             }
         }
-        #expect(doubted(lastTraffic: 19_000, check: .awaited) == [20_500])
+        #expect(doubted(lastTraffic: 19_000, check: .late) == [20_200])
         // What comes may answer what goes out, while another flow waits; and what came before may have come in datagrams.
-        #expect(doubted(lastTraffic: 19_000, check: .awaited) { UInt64($0) } == [20_500])
-        #expect(doubted(lastTraffic: 19_000, check: .awaited) { _ in 0 } == [20_500])
-        // The check of the own IMS came, is not due yet, or will not come; nothing had been exchanged for long; the peer does not know where we are.
-        for check in [Translation.Check.came, .expected, .none] { #expect(doubted(lastTraffic: 19_000, check: check) == []) }
-        #expect(doubted(lastTraffic: 9_000, check: .awaited) == [])
-        #expect(doubted(lastTraffic: nil, check: .awaited) == [])
-        #expect(doubted(lastTraffic: 19_000, check: .awaited, isAwaited: false) == [])
+        #expect(doubted(lastTraffic: 19_000, check: .late) { UInt64($0) } == [20_200])
+        #expect(doubted(lastTraffic: 19_000, check: .late) { _ in 0 } == [20_200])
+        // The check came, is not due yet, or will not come; nothing had been exchanged for long; the peer does not know where we are.
+        for check in [Translation.Check.came, .expected, .awaited, .none] { #expect(doubted(lastTraffic: 19_000, check: check) == []) }
+        #expect(doubted(lastTraffic: 9_000, check: .late) == [])
+        #expect(doubted(lastTraffic: nil, check: .late) == [])
+        #expect(doubted(lastTraffic: 19_000, check: .late, isAwaited: false) == [])
     }
 
     @Test("A packet that may answer one of ours ends nothing while the check of the own IMS is awaited; when that comes, packets are rewritten again")
@@ -110,7 +108,8 @@ import Testing
         trials.begin(peer, pair, lastTraffic: time(19_000), time(20_000))
         var counts: [Int64: DirectTrials.OnCount] = [:]
         for at in stride(from: Int64(20_100), through: 22_000, by: 100) {
-            let count = trials.counted(use(UInt64(at), UInt64(at)), isAwaited: true, check: at < 20_300 ? .expected : .awaited, time(at))
+            let check: Translation.Check = at < 20_300 ? .expected : at < 20_600 ? .awaited : .late
+            let count = trials.counted(use(UInt64(at), UInt64(at)), isAwaited: true, check: check, time(at))
             if count != .nothing { counts[at] = count }
             if count == .doubt { #expect(trials.proved(peer, time(at)) == pair) }
         }
@@ -119,6 +118,34 @@ import Testing
         #expect(came == .trust && !trials.isFiltered(pair) && trials.isWatching)
         _ = trials.counted(use(22_000, 22_001), isAwaited: true, check: .came, time(22_200))
         #expect(trials.hasPassed(pair) && !trials.isWatching)
+    }
+
+    @Test("With another network there, a busy peer's packets wait for the check, and for its answer in datagrams when that is late; a second at most")
+    func ahead() {
+        func waits(_ check: Translation.Check, lastTraffic: Int64? = 19_000) -> Bool {
+            var trials = DirectTrials()
+            return trials.foresee(peer, pair, check, lastTraffic: lastTraffic.map(time), time(20_000))
+        }
+        #expect(waits(.awaited) && waits(.late))
+        for check in [Translation.Check.came, .expected, .none] { #expect(!waits(check)) }
+        #expect(!waits(.awaited, lastTraffic: 9_000) && !waits(.awaited, lastTraffic: nil))
+        var trials = DirectTrials()
+        _ = trials.foresee(peer, pair, .awaited, lastTraffic: time(19_000), time(20_000))
+        #expect(trials.ahead(at: pair.own) == [peer] && trials.ahead(at: neighbours.own) == [] && trials.due == time(21_000))
+        // Packets on the present pair say nothing of this one.
+        _ = trials.counted(use(1, 1), isAwaited: true, check: .late, time(20_100))
+        let count = trials.counted(use(9, 9), isAwaited: true, check: .late, time(20_200))
+        #expect(count == .nothing && !trials.hasPassed(pair) && trials.doubted(peer) == nil)
+        var came = trials
+        came.takeUp(peer, hasCome: true, time(20_200))
+        #expect(!came.foresee(peer, pair, .came, lastTraffic: time(20_000), time(20_200)) && came.ahead(at: pair.own) == [] && came.isWatching)
+        trials.late(peer)
+        #expect(trials.doubted(peer) == pair)
+        var silent = trials
+        let early = silent.aheadDue(time(20_999))
+        let due = silent.aheadDue(time(21_000))
+        #expect(early == [] && due == [peer] && !silent.foresee(peer, pair, .late, lastTraffic: time(20_900), time(21_000)))
+        #expect(trials.proved(peer, time(20_300)) == pair && trials.isFiltered(pair) && trials.ahead(at: pair.own) == [])
     }
 
     @Test("Where the check of the own IMS is never due, a busy conversation is watched for ten seconds like any other")
