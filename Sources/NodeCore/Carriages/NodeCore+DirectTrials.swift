@@ -92,18 +92,21 @@ extension NodeCore {
     mutating func cameEncapsulated(from endpoint: Endpoint, to local: IPAddress, of hoa: HomeAddress, _ now: Now) {
         guard endpoint.port == SignalPort.node else { return }
         let place = MobileAddress(endpoint.address)
-        guard let pair = peers[hoa].flatMap({ paths.installed(of: $0) }), pair.own.address == local else { return }
+        guard let peer = peers[hoa], let side = ownSide(for: hoa), let own = paths.installed(of: peer)?.own ?? paths.departure(of: peer, side),
+            own.address == local
+        else { return }
         if paths.newPlaces.awaited(hoa) == place {
             // It asks before anything was sent there.
-            trials.ask(hoa, MobilePair(own: pair.own, peer: place), now.monotonic)
-        } else {
+            trials.ask(hoa, MobilePair(own: own, peer: place), now.monotonic)
+        } else if let pair = paths.installed(of: peer) {
             trials.cameEncapsulated(hoa, from: place, pair, now.monotonic)
         }
     }
 
     /// An endpoint of a peer was proven, or another own address is used: before the paths of the peer are looked at.
     mutating func settleTrial(of hoa: HomeAddress, _ now: Now) {
-        guard let pair = trials.doubted(hoa), peerEndpoints[hoa]?.isProven(Endpoint(pair.peer.address, port: SignalPort.node)) == true,
+        guard let pair = trials.doubted(hoa),
+            peerEndpoints[hoa]?.isProven(Endpoint(pair.peer.address, port: SignalPort.node), from: pair.own.address) == true,
             trials.proved(hoa, now.monotonic) != nil
         else { return }
         log(
@@ -151,13 +154,14 @@ extension NodeCore {
     }
 
     /// A peer has come to another place, and is still where its packets go: these go on until some have come from the new one.
-    mutating func awaitNewPlace(of peer: Peer, _ now: Now) {
+    mutating func awaitNewPlace(of peer: Peer, _ side: PeerPaths.OwnSide, _ now: Now) {
         // Of a mobile network's hosts each has its own place.
         guard !peer.record.isNetwork, homes[home(for: peer.hoa) ?? peer.hoa]?.isNetwork == false, busiest.peers.contains(peer.hoa) else {
             return paths.endWait(of: peer.hoa)
         }
-        let before = paths.newPlaces.awaited(peer.hoa)
-        paths.awaitNewPlace(of: peer, addresses, hasPassed: { [trials] in trials.hasPassed($0) }, now.monotonic)
+        let (before, isInDatagrams) = (paths.newPlaces.awaited(peer.hoa), peerEndpoints[peer.hoa]?.installed != nil)
+        paths.awaitNewPlace(
+            of: peer, side, isInDatagrams: isInDatagrams, addresses, hasPassed: { [trials] in trials.hasPassed($0) }, now.monotonic)
         if paths.newPlaces.awaited(peer.hoa) != before { setTrialsDue() }
     }
 }

@@ -288,6 +288,7 @@ struct PeerEndpoints: PeerMachine {
     }
 
     func isProven(_ endpoint: Endpoint) -> Bool { place(endpoint)?.state.isProven ?? false }
+    func isProven(_ endpoint: Endpoint, from own: IPAddress) -> Bool { isProven(endpoint) && place(endpoint)?.own == own }
     func isBeingProbed(_ endpoint: Endpoint) -> Bool { place(endpoint)?.state.isProbing ?? false }
 
     /// The own address that a place of the peer is asked from, if only that tells: what came from there came to it.

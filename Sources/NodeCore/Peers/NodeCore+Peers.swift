@@ -171,7 +171,7 @@ extension NodeCore {
         listPeersRelays(of: hoa, now)
         // Which place the peer has put first is known by now.
         guard let side = ownSide(for: hoa) else { return }
-        if let peer = peers[hoa] { awaitNewPlace(of: peer, now) }
+        if let peer = peers[hoa] { awaitNewPlace(of: peer, side, now) }
         if isReachedByEndpoint(hoa, side) { _ = paths.prefer(hoa, in: &peers, side) }
         let arranged = paths.arrange(hoa, in: &peers, side, addresses, &adoption, isKeptBack: destinations.contains(hoa))
         for change in arranged.changes { self.change(change) }

@@ -108,7 +108,9 @@ struct PeerPaths: Sendable {
     func current(of peer: Peer, _ side: OwnSide, _ addresses: UsableAddresses) -> MobilePair? {
         // While there is no own address the one that was first may have been of the other family, where nothing is rewritten.
         guard let own = departure(of: peer, side), own.family == side.home.family, !StandIns.isStandIn(own.address),
-            let moa = target(of: peer, addresses)
+            let moa = target(of: peer, addresses),
+            // They go on in datagrams to where it was.
+            newPlaces.awaited(peer.hoa) != moa
         else { return nil }
         let pair = MobilePair(own: own, peer: moa)
         if side.passes(pair) { return pair }
@@ -321,11 +323,24 @@ struct PeerPaths: Sendable {
 
     /// A peer that has come to another place while it is still at the one that its packets go to sends from there first (`NewPlaces`).
     ///
-    /// - Parameter hasPassed: packets are known to pass between two places.
-    mutating func awaitNewPlace(of peer: Peer, _ addresses: UsableAddresses, hasPassed: (MobilePair) -> Bool, _ now: MonotonicTime) {
+    /// - Parameters:
+    ///   - isInDatagrams: they go to an endpoint.
+    ///   - hasPassed: packets are known to pass between two places.
+    mutating func awaitNewPlace(
+        of peer: Peer, _ side: OwnSide, isInDatagrams: Bool, _ addresses: UsableAddresses, hasPassed: (MobilePair) -> Bool, _ now: MonotonicTime
+    ) {
         let proven = proven(peer, addresses)
-        guard let installed = installed(of: peer), let first = proven.first, first != installed.peer, proven.contains(installed.peer),
-            peer.lists(installed.peer), !isOnDetour(peer.hoa), !hasPassed(MobilePair(own: installed.own, peer: first))
+        let installed = installed(of: peer)
+        func isStill(_ first: MobileAddress) -> Bool {
+            guard let installed else {
+                // While an endpoint is its first place it has not gone there yet.
+                return isInDatagrams && !peer.record.endpoints.isEmpty
+                    && departure(of: peer, side).map { side.passes(MobilePair(own: $0, peer: first)) } ?? false
+            }
+            return first != installed.peer && proven.contains(installed.peer) && peer.lists(installed.peer)
+        }
+        guard let own = installed?.own ?? departure(of: peer, side), let first = proven.first, isStill(first), !isOnDetour(peer.hoa),
+            !hasPassed(MobilePair(own: own, peer: first))
         else {
             newPlaces.end(peer.hoa)
             return
