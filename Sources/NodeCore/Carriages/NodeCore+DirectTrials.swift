@@ -52,16 +52,16 @@ extension NodeCore {
         let check = ownEndpoints.check(of: first)
         guard trials.foresee(hoa, MobilePair(own: first, peer: place), check, lastTraffic: peer.lastTraffic, now.monotonic) else { return false }
         setTrialsDue()
-        if check == .late, trials.doubted(hoa) == nil { checkLate(at: first, now) }
+        if check == .late, trials.doubted(hoa) == nil { checkLate(for: hoa, now) }
         return true
     }
 
     /// The check of the own IMS should have come there.
-    mutating func checkLate(at own: MobileAddress, _ now: Now) {
-        for hoa in trials.ahead(at: own) {
-            trials.late(hoa)
-            doubtDirect(hoa, now)
-        }
+    mutating func checkLate(at own: MobileAddress, _ now: Now) { for hoa in trials.ahead(at: own) { checkLate(for: hoa, now) } }
+
+    private mutating func checkLate(for hoa: HomeAddress, _ now: Now) {
+        trials.late(hoa)
+        doubtDirect(hoa, now)
     }
 
     /// It has come, or nobody waits for it any more.
@@ -159,7 +159,8 @@ extension NodeCore {
         guard !peer.record.isNetwork, homes[home(for: peer.hoa) ?? peer.hoa]?.isNetwork == false, busiest.peers.contains(peer.hoa) else {
             return paths.endWait(of: peer.hoa)
         }
-        let (before, isInDatagrams) = (paths.newPlaces.awaited(peer.hoa), peerEndpoints[peer.hoa]?.installed != nil)
+        let before = paths.newPlaces.awaited(peer.hoa)
+        let isInDatagrams = peerEndpoints[peer.hoa]?.installed != nil && encapsulatedWay(to: peer.hoa) != nil
         paths.awaitNewPlace(
             of: peer, side, isInDatagrams: isInDatagrams, addresses, hasPassed: { [trials] in trials.hasPassed($0) }, now.monotonic)
         if paths.newPlaces.awaited(peer.hoa) != before { setTrialsDue() }
