@@ -105,20 +105,10 @@ import Testing
             #expect(own.contains(ip(there)), "\(round): mn still sends from \(here)\n\(world.logs())")
             world.mn.move(to: [ip(there)])
             world.network.run(for: .seconds(2))
-            for (delivered, count) in [(world.cn.delivered, before.0), (world.mn.delivered, before.1)] {
-                let numbers = Set(delivered.dropFirst(max(0, count - 5)).map(\.packet.number))
-                let lost = (numbers.min() ?? 0)..<(numbers.max() ?? 0)
-                #expect(lost.filter { !numbers.contains($0) } == [], "\(round), \(here) to \(there)\n\(world.logs())")
-            }
+            #expect(world.cn.lost(after: before.0) == [] && world.mn.lost(after: before.1) == [], "\(round), \(here) to \(there)\n\(world.logs())")
             world.network.run(for: .milliseconds(Int64.random(in: 0...20_000, using: &world.network.random)))
             (here, there) = (there, here)
         }
-    }
-
-    /// Numbers of packets that did not arrive, of those after the first so many.
-    private func lost(_ node: SimulatedNode, after count: Int) -> [Int] {
-        let numbers = Set(node.delivered.dropFirst(max(0, count - 5)).map(\.packet.number))
-        return ((numbers.min() ?? 0)..<(numbers.max() ?? 0)).filter { !numbers.contains($0) }
     }
 
     @Test(
@@ -146,7 +136,7 @@ import Testing
             #expect(world.ways == ways, "\(there): \(world.ways)\n\(world.logs())")
             world.mn.move(to: [ip(there)])
             world.network.run(for: .seconds(2))
-            #expect(lost(world.cn, after: before.0) == [] && lost(world.mn, after: before.1) == [], "to \(there)\n\(world.logs())")
+            #expect(world.cn.lost(after: before.0) == [] && world.mn.lost(after: before.1) == [], "to \(there)\n\(world.logs())")
         }
     }
 
@@ -172,7 +162,7 @@ import Testing
         #expect(world.ways == RelayTests.relayed, "\(world.ways)\n\(world.logs())")
         world.mn.move(to: [ip(TranslatorTests.inC)])
         world.network.run(for: .seconds(2))
-        #expect(lost(world.cn, after: before.0) == [] && lost(world.mn, after: before.1) == [], "\(world.logs())")
+        #expect(world.cn.lost(after: before.0) == [] && world.mn.lost(after: before.1) == [], "\(world.logs())")
     }
 
     @Test(
@@ -197,7 +187,7 @@ import Testing
         world.network.run(for: .seconds(8))
         world.mn.move(to: [ip(TranslatorTests.inFirewall)])
         world.network.run(for: .seconds(2))
-        #expect(lost(world.cn, after: before.0) == [] && lost(world.mn, after: before.1) == [], "\(world.logs())")
+        #expect(world.cn.lost(after: before.0) == [] && world.mn.lost(after: before.1) == [], "\(world.logs())")
         #expect(world.ways == TranslatorTests.encapsulated, "\(world.ways)\n\(world.logs())")
     }
 }

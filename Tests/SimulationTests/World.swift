@@ -193,3 +193,11 @@ final class World {
             "\(what): \(sorted.count) runs, median \(median.millisecondsSaturated) ms, 95 % \(high.millisecondsSaturated) ms, longest \(last.millisecondsSaturated) ms"
     }
 }
+
+extension SimulatedNode {
+    /// Numbers of packets that did not arrive, of those after the first so many.
+    func lost(after count: Int) -> [Int] {
+        let numbers = Set(delivered.dropFirst(max(0, count - 5)).map(\.packet.number))
+        return ((numbers.min() ?? 0)..<(numbers.max() ?? 0)).filter { !numbers.contains($0) }
+    }
+}

@@ -122,9 +122,10 @@ struct DirectTrials: Sendable {
         }
         trials[hoa] = nil
         guard passed[Networks(pair)] == nil, trials.count < Self.trialsMax else { return }
-        trials[hoa] = Trial(
-            pair: pair, until: now + Self.trialMax, wasBusy: lastTraffic.map { now - $0 < Self.busyMax } ?? false, answers: answers)
+        trials[hoa] = Trial(pair: pair, until: now + Self.trialMax, wasBusy: Self.isBusy(lastTraffic, now), answers: answers)
     }
+
+    private static func isBusy(_ lastTraffic: MonotonicTime?, _ now: MonotonicTime) -> Bool { lastTraffic.map { now - $0 < busyMax } ?? false }
 
     /// Rewritten packets of a peer could take this pair, and have another one that still works.
     ///
@@ -133,7 +134,7 @@ struct DirectTrials: Sendable {
         _ hoa: HomeAddress, _ pair: MobilePair, _ check: Translation.Check, lastTraffic: MonotonicTime?, _ now: MonotonicTime
     ) -> Bool {
         if let trial = trials[hoa], trial.pair == pair { return trial.isAhead }
-        guard check == .awaited || check == .late, lastTraffic.map({ now - $0 < Self.busyMax }) ?? false, passed[Networks(pair)] == nil,
+        guard check == .awaited || check == .late, Self.isBusy(lastTraffic, now), passed[Networks(pair)] == nil,
             trials[hoa] != nil || trials.count < Self.trialsMax
         else { return false }
         trials[hoa] = Trial(pair: pair, until: now + Self.aheadMax, wasBusy: true, isAhead: true)

@@ -37,16 +37,19 @@ extension NodeCore {
 
     /// A peer's rewritten packets take this pair now.
     mutating func directPathTaken(by hoa: HomeAddress, _ pair: MobilePair, _ now: Now) {
-        guard let peer = peers[hoa], !peer.record.isNetwork, homes[home(for: hoa) ?? hoa]?.isNetwork == false else { return }
+        guard let peer = peers[hoa], isBetweenHosts(peer) else { return }
         trials.begin(hoa, pair, lastTraffic: peer.lastTraffic, answers: busiest.answers(of: hoa), now.monotonic)
     }
+
+    /// Of a mobile network's hosts each has its own place.
+    private func isBetweenHosts(_ peer: Peer) -> Bool { !peer.record.isNetwork && homes[home(for: peer.hoa) ?? peer.hoa]?.isNetwork == false }
 
     /// With another network still there, a peer's packets leave from an own address that has just come when the check of the own IMS has arrived there, or
     /// the peer takes datagrams from there, or neither for a second.
     ///
     /// - Returns: whether they wait.
     mutating func awaitsCheck(_ hoa: HomeAddress, _ side: PeerPaths.OwnSide, _ now: Now) -> Bool {
-        guard let peer = peers[hoa], !peer.record.isNetwork, homes[side.home]?.isNetwork == false, let first = side.preferred.first,
+        guard let peer = peers[hoa], isBetweenHosts(peer), let first = side.preferred.first,
             isRewritable(first, side.home), paths.isBehind(peer, side, uplinks), let place = paths.place(of: peer, addresses)
         else { return false }
         let check = ownEndpoints.check(of: first)
@@ -92,15 +95,19 @@ extension NodeCore {
     mutating func cameEncapsulated(from endpoint: Endpoint, to local: IPAddress, of hoa: HomeAddress, _ now: Now) {
         guard endpoint.port == SignalPort.node else { return }
         let place = MobileAddress(endpoint.address)
-        guard let peer = peers[hoa], let side = ownSide(for: hoa), let own = paths.installed(of: peer)?.own ?? paths.departure(of: peer, side),
-            own.address == local
-        else { return }
+        let installed = peers[hoa].flatMap { paths.installed(of: $0) }
         if paths.newPlaces.awaited(hoa) == place {
             // It asks before anything was sent there.
+            guard let own = installed?.own ?? departure(of: hoa), own.address == local else { return }
             trials.ask(hoa, MobilePair(own: own, peer: place), now.monotonic)
-        } else if let pair = paths.installed(of: peer) {
-            trials.cameEncapsulated(hoa, from: place, pair, now.monotonic)
+        } else if let installed, installed.own.address == local {
+            trials.cameEncapsulated(hoa, from: place, installed, now.monotonic)
         }
+    }
+
+    private func departure(of hoa: HomeAddress) -> MobileAddress? {
+        guard let peer = peers[hoa], let side = ownSide(for: hoa) else { return nil }
+        return paths.departure(of: peer, side)
     }
 
     /// An endpoint of a peer was proven, or another own address is used: before the paths of the peer are looked at.
@@ -155,10 +162,7 @@ extension NodeCore {
 
     /// A peer has come to another place, and is still where its packets go: these go on until some have come from the new one.
     mutating func awaitNewPlace(of peer: Peer, _ side: PeerPaths.OwnSide, _ now: Now) {
-        // Of a mobile network's hosts each has its own place.
-        guard !peer.record.isNetwork, homes[home(for: peer.hoa) ?? peer.hoa]?.isNetwork == false, busiest.peers.contains(peer.hoa) else {
-            return paths.endWait(of: peer.hoa)
-        }
+        guard isBetweenHosts(peer), busiest.peers.contains(peer.hoa) else { return paths.endWait(of: peer.hoa) }
         let before = paths.newPlaces.awaited(peer.hoa)
         let isInDatagrams = peerEndpoints[peer.hoa]?.installed != nil && encapsulatedWay(to: peer.hoa) != nil
         paths.awaitNewPlace(

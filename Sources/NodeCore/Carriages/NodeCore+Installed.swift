@@ -17,8 +17,8 @@ extension NodeCore {
         let isHeld = destinations.contains(hoa) && before == nil
         let found = encapsulatedWay(to: hoa)
         let standby = isRewritten ? nil : addressMissing(for: hoa, found)
-        let isLeft = standby.map { leavesForRelay(hoa, at: $0) } ?? false || found.map { isOutdated($0, of: hoa) } ?? false
-        let proven = isLeft ? nil : found
+        let goesByRelay = standby.map { leavesForRelay(hoa, at: $0) } ?? false || found.map { isOutdated($0, of: hoa) } ?? false
+        let proven = goesByRelay ? nil : found
         let endpoint = isRewritten || isHeld ? nil : proven
         let isFallback = needsRelay(peer)
         let followed = peerRelays.tell(hoa) {
@@ -88,11 +88,10 @@ extension NodeCore {
     func isLeft(_ own: IPAddress, of hoa: HomeAddress) -> Bool {
         guard let home = home(for: hoa) else { return false }
         if addresses.isBeingLeft(own, by: home) { return true }
-        let known = (endpoint: peerEndpoints[hoa]?.installed, relay: peerRelays[hoa]?.installed)
-        guard let source = known.endpoint?.own ?? known.relay?.own, let first = firstOwn(for: hoa), isSameLink(source, first), isUsable(source),
-            !isSameLink(own, source)
-        else { return false }
-        if let relay = known.relay?.relay { return peerRelays[hoa]?.isLeft(relay) == false }
+        guard let way = carriage(of: hoa), let first = firstOwn(for: hoa) else { return false }
+        let source = way.own.address
+        guard isSameLink(source, first), isUsable(source), !isSameLink(own, source) else { return false }
+        if case .relayed(_, let relay) = way { return peerRelays[hoa]?.isLeft(relay) == false }
         return !desiredLocators(of: home).contains(MobileAddress(own))
     }
 

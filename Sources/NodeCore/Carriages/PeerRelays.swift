@@ -206,15 +206,11 @@ struct PeerRelays: PeerMachine {
         return Way(own: own, relay: relay)
     }
 
-    /// The peer has answered by a relay that has us.
-    func hasAnswered(_ holder: (Endpoint) -> IPAddress?) -> Bool {
-        places.contains { $0.answeredAt != nil && !$0.isLeft && holder($0.candidate.relay) != nil }
-    }
-
-    /// Likewise, since then.
-    func hasAnswered(since time: MonotonicTime, _ holder: (Endpoint) -> IPAddress?) -> Bool {
+    /// The peer has answered by a relay that has us, since then if a time is given.
+    func hasAnswered(since time: MonotonicTime? = nil, _ holder: (Endpoint) -> IPAddress?) -> Bool {
         places.contains { place in
-            !place.isLeft && place.answeredAt.map { $0 >= time } ?? false && holder(place.candidate.relay) != nil
+            guard !place.isLeft, let answeredAt = place.answeredAt else { return false }
+            return time.map { answeredAt >= $0 } ?? true && holder(place.candidate.relay) != nil
         }
     }
 

@@ -331,20 +331,16 @@ struct PeerPaths: Sendable {
     ) {
         let proven = proven(peer, addresses)
         let installed = installed(of: peer)
-        func isStill(_ first: MobileAddress) -> Bool {
-            guard let installed else {
-                // While an endpoint is its first place it has not gone there yet.
-                return isInDatagrams && !peer.record.endpoints.isEmpty
-                    && departure(of: peer, side).map { side.passes(MobilePair(own: $0, peer: first)) } ?? false
+        guard let first = proven.first, let own = installed?.own ?? departure(of: peer, side) else { return newPlaces.end(peer.hoa) }
+        let pair = MobilePair(own: own, peer: first)
+        let isStillThere =
+            if let installed {
+                installed != pair && proven.contains(installed.peer) && peer.lists(installed.peer)
+            } else {
+                // While an endpoint is its first place it has not gone to this one yet.
+                isInDatagrams && !peer.record.endpoints.isEmpty && side.passes(pair)
             }
-            return first != installed.peer && proven.contains(installed.peer) && peer.lists(installed.peer)
-        }
-        guard let own = installed?.own ?? departure(of: peer, side), let first = proven.first, isStill(first), !isOnDetour(peer.hoa),
-            !hasPassed(MobilePair(own: own, peer: first))
-        else {
-            newPlaces.end(peer.hoa)
-            return
-        }
+        guard isStillThere, !isOnDetour(peer.hoa), !hasPassed(pair) else { return newPlaces.end(peer.hoa) }
         newPlaces.begin(peer.hoa, at: first, isNew: !peer.arrivals.contains(first), now)
     }
 
