@@ -239,4 +239,29 @@ import Testing
         probe(answer.message.cookie)
         #expect(node.lookUps == [node.peer.hoa])
     }
+
+    @Test("A packet that was on its way to the agent when its peer got a way in datagrams goes on at once")
+    func heldBesideWay() throws {
+        let node = try NodeHarness()
+        try node.register()
+        node.event { core, now in core.heldOutbound(to: node.peer.hoa.address, now: now) }
+        node.foundPeer()
+        let record = MappingRecord(
+            hoa: node.peer.hoa, sequence: node.wall, lifetime: 600, issued: node.wall, places: [.endpoint(elsewhere, preference: 1)])
+        try node.answerQuery(
+            CertifiedMapping(mapping: try #require(record.signed(with: node.peer.key)), certificate: node.peer.certificate))
+        try node.acknowledgeHANotify()
+        let probe = try #require(node.sent.last { $0.message.type == .pathProbe })
+        guard case .pathProbe(let body) = probe.message.body, let challenge = body.challenge else { return }
+        let own = Endpoint(NodeHarness.first, port: SignalPort.node)
+        let statement = PathStatement(.pathAnswer, by: node.peer.hoa, to: node.own.hoa.address, at: own, cookie: challenge)
+        let answer = PathAnswer(
+            code: .ok, cookie: Cookie(client: body.cookie.client), hoa: node.peer.hoa, observed: own, signature: statement.signed(with: node.peer.key)
+        )
+        node.deliver(SignalMessage(sequence: probe.message.sequence, .pathAnswer(answer)), from: elsewhere, to: NodeHarness.first)
+        #expect(node.core.carriage(of: node.peer.hoa) == .encapsulated(own: own, peer: elsewhere), "\(node.logs)")
+        node.clear()
+        node.event { core, now in core.heldOutbound(to: node.peer.hoa.address, now: now) }
+        #expect(node.hasReleased(.releaseOutbound(to: node.peer.hoa.address)))
+    }
 }

@@ -22,10 +22,10 @@ extension NodeCore {
             return
         }
         if let peer = peers[hoa] {
-            // A packet that was on its way to the TUN when the entry was made, or one that has no path at the moment and
-            // stays held until there is one.
+            // A packet that was on its way to the TUN when its peer's entry was made, or its way in datagrams, or one that has no path at the
+            // moment and stays held until there is one.
             let outbound = paths.installed(of: peer)
-            if outbound != nil { emit(.releaseOutbound(to: hoa.address)) } else { checkRefused(hoa, now) }
+            if outbound != nil || carriage(of: hoa) != nil { emit(.releaseOutbound(to: hoa.address)) } else { checkRefused(hoa, now) }
             if !ownLocators.contains(where: { $0.moa == outbound?.own }) { notePeerUse(hoa, now) }
             return
         }
