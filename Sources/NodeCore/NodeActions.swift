@@ -52,12 +52,17 @@ public struct OwnLocator: Hashable, Sendable {
     public var isDeprecated: Bool
     /// What is on the link with it; `nil` if that isn't known. Routers have addresses there that no route tells.
     public var link: IPPrefix?
+    /// It stands for a prefix that is routed to this mobile router (MoPre), as its base address.
+    public var isMobilePrefix: Bool
 
-    public init(_ moa: MobileAddress, interface: String, isDeprecated: Bool = false, link: IPPrefix? = nil) {
+    public init(
+        _ moa: MobileAddress, interface: String, isDeprecated: Bool = false, link: IPPrefix? = nil, isMobilePrefix: Bool = false
+    ) {
         self.moa = moa
         self.interface = interface
         self.isDeprecated = isDeprecated
         self.link = link
+        self.isMobilePrefix = isMobilePrefix
     }
 
     /// Whether it is this address on the same link, whatever else changed about it.

@@ -136,21 +136,35 @@ import Testing
         }
     }
 
-    @Test("An interface stands for its MoPre as long as it is usable, and for its addresses if there is a single HoA too")
+    @Test(
+        "An interface stands for its MoPre as long as it is usable and in the network that routes it; for its addresses elsewhere, and if there is a single HoA too"
+    )
     func places() throws {
         var configuration = NodeConfiguration()
-        func homeEntry(_ prefix: String, _ places: [String: IPPrefix]) -> NodeConfiguration.Home {
+        func homeEntry(_ prefix: String, _ places: [AddressRules.MobilePrefix]) -> NodeConfiguration.Home {
             let prefix = MATTesting.prefix(prefix)
             return NodeConfiguration.Home(
                 hoa: HomeAddress(prefix.address), prefix: prefix, mobilePrefixes: places, keyPath: "/k", certificatePath: "/c")
         }
-        configuration.homes = [homeEntry("198.51.100.16/28", ["wlan0": MATTesting.prefix("198.18.1.32/28")])]
+        func places(_ addresses: some Sequence<LocalAddress>) -> [IPAddress] {
+            configuration.addressRules.places(of: Array(addresses)).map(\.address)
+        }
+        var place = AddressRules.MobilePrefix(interface: "wlan0", prefix: MATTesting.prefix("198.18.1.32/28"))
+        configuration.homes = [homeEntry("198.51.100.16/28", [place])]
         let usable = [("192.0.2.10", "wlan0"), ("192.0.2.11", "wlan0"), ("192.0.2.12", "wwan0"), ("2001:db8::10", "wlan0")].map {
             LocalAddress(address: ip($0.0), interface: $0.1, interfaceIndex: 3, prefixLength: 24)
         }
-        #expect(configuration.addressRules.places(of: usable).map(\.address) == ["198.18.1.32", "2001:db8::10"].map(ip))
-        configuration.homes.append(homeEntry("203.0.113.5", [:]))
-        #expect(configuration.addressRules.places(of: Array(usable.prefix(1))).map(\.address) == ["192.0.2.10", "198.18.1.32"].map(ip))
-        #expect(configuration.addressRules.places(of: []).isEmpty)
+        #expect(places(usable) == ["198.18.1.32", "192.0.2.12", "2001:db8::10"].map(ip))
+        configuration.homes.append(homeEntry("203.0.113.5", []))
+        #expect(places(usable.prefix(1)) == ["192.0.2.10", "198.18.1.32"].map(ip))
+        #expect(places([]).isEmpty)
+        for (network, there) in [("192.0.2.0/24", true), ("203.0.113.0/24", false)] {
+            place.network = MATTesting.prefix(network)
+            configuration.homes = [homeEntry("198.51.100.16/28", [place])]
+            #expect(places(usable.prefix(1)) == [ip(there ? "198.18.1.32" : "192.0.2.10")])
+            let routed = LocalAddress(address: ip("198.18.1.32"), interface: "wlan0", interfaceIndex: 3, prefixLength: 32)
+            #expect(configuration.addressRules.isMobilePrefix(routed))
+            #expect(!configuration.addressRules.isMobilePrefix(usable[0]))
+        }
     }
 }

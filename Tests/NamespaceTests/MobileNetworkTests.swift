@@ -5,6 +5,8 @@ import Testing
 @Suite("Mobile network in network namespaces", .serialized, .lab("monet"))
 struct MobileNetworkTests {
     static let families: [(String, String, String)] = [("-4", "198.51.100.20", "192.0.2.70"), ("-6", "2001:db8:20::20", "2001:db8:10:ff01::70")]
+    /// mn2's, in the same order.
+    static let others = ["192.0.2.11", "2001:db8:10::11"]
 
     @Test("The first packet is not lost: from behind the router to a node at home, a mobile one and a plain host, and back")
     func firstContact() throws {
@@ -49,6 +51,77 @@ struct MobileNetworkTests {
             let stalls = output.text.matches(of: /\n\[ +\d+\] +[1-9]\d*\.00-\d+\.00 +sec +0\.00 Bytes/)
             #expect(stalls.isEmpty, "a connection stalled for a second: \(output.text)")
         }
+    }
+
+    /// Where no prefix is routed to the router: behind a carrier's translator and a home's, IPv6 alone with and without a way to IPv4, behind a
+    /// firewall, and where only a relay leads to a peer behind another translator.
+    @Test(
+        "Through networks that route nothing to the router, the host's packets go in datagrams: with overlap five in eight moves are lost at most, to a server and to a node behind a translator, in both directions and families",
+        .timeLimit(.minutes(3)))
+    func elsewhere() throws {
+        let lab = try Lab.shared
+        try lab.lab("move", "mn2", "home2")
+        var pings: [(name: String, ping: Background)] = []
+        var transfers: [Background] = []
+        for (index, (family, cn, inner)) in Self.families.enumerated() {
+            _ = try lab.start("cn", "iperf3", "-s", "-p", "\(5430 + index)")
+            try lab.wait("iperf3 listens") { try lab.shell("cn", "ss -ltn").text.contains(":\(5430 + index)") }
+            transfers.append(
+                try lab.start("inner", "iperf3", family, "-R", "-c", cn, "-p", "\(5430 + index)", "-t", "600", "-b", "5M", "-i", "1", "--forceflush"))
+            for (from, to) in [("inner", cn), ("cn", inner), ("inner", Self.others[index]), ("mn2", inner)] {
+                pings.append(("\(from) to \(to)", try lab.start(from, "ping", family, "-i", "0.05", to)))
+            }
+        }
+        try lab.wait("all transfers run") { transfers.allSatisfy { $0.text.contains("sec") } }
+        for network in ["carrier", "home", "ipv6", "firewall", "ipv6-bare", "symmetric", "cellular", "wlan"] {
+            // Each over the interface that the one before does not have.
+            let device = try usedDevice(lab) == "wlan0" ? "wwan0" : "wlan0"
+            try lab.lab("move", "mr", network, "--over", device)
+            let isRouted = network == "cellular" && device == "wwan0" || network == "wlan" && device == "wlan0"
+            let wanted = isRouted ? "direct" : "encapsulated"
+            try lab.wait("both paths to the server are \(wanted) in \(network): \(try lab.peers("mr"))", seconds: 20) {
+                let servers = try lab.peers("mr").filter { peer in Self.families.contains { $0.1 == peer["home"] as? String } }
+                return servers.count == 2 && servers.allSatisfy { $0["path"] as? String == wanted }
+            }
+        }
+        for (name, ping) in pings {
+            let echoes = Echoes(try ping.interrupt().text)
+            #expect(echoes.sentCount > 200 && echoes.lost.count <= 5, "\(name): \(echoes)")
+        }
+        for transfer in transfers {
+            let isRunning = transfer.isRunning
+            let output = try transfer.interrupt()
+            #expect(isRunning, "a connection ended: \(output.text)")
+            let stalls = output.text.matches(of: /\n\[ +\d+\] +[1-9]\d*\.00-\d+\.00 +sec +0\.00 Bytes/)
+            #expect(stalls.isEmpty, "a connection stalled for a second: \(output.text)")
+        }
+        try lab.lab("move", "mn2", "wlan")
+    }
+
+    private func usedDevice(_ lab: Lab) throws -> String {
+        let locators = try lab.status("mr")["locators"] as? [[String: Any]] ?? []
+        return locators.first?["interface"] as? String ?? ""
+    }
+
+    @Test(
+        "First packets are not lost where the peer is in a network of the other family alone, or both are behind translators",
+        arguments: [("wlan", "ipv6-bare"), ("home", "carrier")])
+    func firstElsewhere(router: String, peer: String) throws {
+        let lab = try Lab.shared
+        if router != "wlan" { try lab.lab("move", "mr", router, "--over", "wwan0") }
+        try lab.lab("move", "mn2", peer)
+        for host in ["mr", "mn2"] {
+            try lab.lab("restart", host)
+            let status = try lab.on(host, "mat", "status", "--wait", "10", "--control", lab.control(host))
+            #expect(status.status == 0, "\(status.text)")
+        }
+        for (index, (family, _, inner)) in Self.families.enumerated() {
+            let (from, to) = index == 0 ? ("inner", Self.others[index]) : ("mn2", inner)
+            let ping = try lab.on(from, "ping", family, "-c", "3", "-i", "0.1", "-W", "2", to)
+            #expect(ping.text.contains(" 0% packet loss"), "\(from) to \(to): \(ping.text)")
+        }
+        try lab.lab("move", "mn2", "wlan")
+        if router != "wlan" { try lab.lab("move", "mr", "wlan", "--over", "wlan0") }
     }
 
     @Test("Without overlap they go on from the new network, and the path's smaller MTU is found")

@@ -109,6 +109,18 @@ import Testing
         #expect(holders(atHome, first) == ["192.0.2.1"] && holders(atHome, second) == ["198.51.100.2"])
     }
 
+    @Test("A mobile network has its own prefixes, no other network's, and what no home address names")
+    func networks() {
+        let (one, two) = (prefix("198.18.1.16/28"), prefix("198.18.2.16/28"))
+        var assignment = LocatorAssignment([
+            .init(hoa: first, use: [.prefix(one)], isNetwork: true), .init(hoa: second, use: [.prefix(two)], isNetwork: true),
+        ])
+        var routed = ["198.18.1.16", "198.18.2.16", "198.18.3.16"].map { locator($0, "a") }
+        for index in routed.indices { routed[index].isMobilePrefix = true }
+        assignment.assign(routed + [locator("192.0.2.1", "b"), locator("192.0.2.2", "b")])
+        #expect(holders(assignment, first) == ["192.0.2.1", "198.18.1.16"] && holders(assignment, second) == ["192.0.2.2", "198.18.2.16"])
+    }
+
     @Test("Each home address registers its own places; what arrives goes to whom it is for")
     func cores() throws {
         let authority = TestAuthority(seed: 201)

@@ -114,7 +114,7 @@ import Testing
         let network = try Router("198.51.100.16/28", authority)
         let base = HomeAddress(network.prefix.address)
         let node = try NodeHarness { $0.homes = [HomeIdentity(hoa: base, key: network.key, certificate: network.certificate)] }
-        node.links([Self.first, Self.second])
+        node.links([Self.first, Self.second], areMobilePrefixes: true)
         node.found(base, H.ownServers, authority)
         let update = try node.take(.imsUpdate)
         #expect(update.from == Self.first)
@@ -131,5 +131,125 @@ import Testing
         // The network's own hosts do not become peers.
         node.event { core, now in core.heldOutbound(to: ip("198.51.100.20"), now: now) }
         #expect(node.hasReleased(.dropOutbound(to: ip("198.51.100.20"))))
+    }
+
+    // MARK: Where nothing is routed to a router
+
+    private static let inside = ip("10.1.2.3")
+    private static let seen = Endpoint(ip("192.0.2.100"), port: 40_001)
+
+    /// The own servers say where they see the node.
+    private func observe(_ node: NodeHarness) {
+        while let index = node.sent.firstIndex(where: \.isAsk) {
+            let ask = node.sent.remove(at: index)
+            node.answer(ask, .bindAck(BindAck(code: .ok, cookie: node.cookie(ask), observed: Self.seen)))
+        }
+    }
+
+    /// A router of the home prefix 198.51.100.16/28.
+    private func routing(_ adjust: (NodeHarness, HomeAddress, TestAuthority) throws -> Void) throws -> (node: NodeHarness, network: Router) {
+        let authority = TestAuthority(seed: 201)
+        let network = try Router("198.51.100.16/28", authority)
+        let base = HomeAddress(network.prefix.address)
+        let node = try NodeHarness { $0.homes = [HomeIdentity(hoa: base, key: network.key, certificate: network.certificate)] }
+        try adjust(node, base, authority)
+        return (node, network)
+    }
+
+    @Test("Behind a translator a router registers where its IMSs see it, binds for all its hosts, and has the kernel rewrite nothing")
+    func translated() throws {
+        let (node, network) = try routing { node, base, authority in
+            node.ignoresAsks = false
+            node.links([Self.inside])
+            node.found(base, H.ownServers, authority)
+            observe(node)
+            node.answerProofs()
+        }
+        let update = try node.take(.imsUpdate)
+        #expect(update.update?.record.mapping.record.places == [.endpoint(Self.seen, preference: 10)])
+        #expect(update.update?.record.mapping.record.prefixLength == network.prefix.length)
+        guard case .bind(let body) = try node.take(.bind).message.body, case .bind(let hoa, _, _) = body.wish else {
+            Issue.record("no bind")
+            return
+        }
+        #expect(hoa.address == network.prefix.address && node.imt.own.isEmpty)
+        // Its neighbours there are not its own.
+        #expect(!node.core.isOwn(ip("10.1.2.4")) && node.core.isOwn(ip("198.51.100.30")))
+    }
+
+    @Test("Back where a prefix is routed to it, it lists this as it is, and behind it where else it is", arguments: [true, false])
+    func backAtPrefix(isFirst: Bool) throws {
+        let (node, network) = try routing { node, base, authority in
+            node.ignoresAsks = false
+            let routed = OwnLocator(MobileAddress(Self.first), interface: "a", isMobilePrefix: true)
+            let translated = OwnLocator(MobileAddress(Self.inside), interface: "b")
+            node.event { core, now in core.linksChanged(isFirst ? [routed, translated] : [translated, routed], infrastructure: [], now: now) }
+            node.found(base, H.ownServers, authority)
+            observe(node)
+            node.answerProofs()
+        }
+        let places = try node.take(.imsUpdate).update?.record.mapping.record.places ?? []
+        let routed = Locator(MobileAddress(Self.first), prefixLength: network.prefix.length, preference: isFirst ? 10 : 20)
+        let wanted: [MappingRecord.Place] = [.moa(routed), .endpoint(Self.seen, preference: isFirst ? 20 : 10)]
+        #expect(places == (isFirst ? wanted : wanted.reversed()))
+        #expect(node.imt.own == [MobileAddress(Self.first): HomeAddress(network.prefix.address)])
+    }
+
+    @Test("A router answers Path Probes for its hosts, in the name of each, and for nobody else")
+    func answersProbes() throws {
+        let (node, network) = try routing { node, base, authority in
+            node.links([Self.first], areMobilePrefixes: true)
+            node.found(base, H.ownServers, authority)
+            try node.answerUpdate()
+        }
+        node.event { core, now in core.heldOutbound(to: node.peer.hoa.address, now: now) }
+        node.foundPeer()
+        try node.answerQuery(node.peerRecord())
+        let place = Endpoint(H.peerFirst, port: SignalPort.node)
+        let challenge = Challenge(client: 7, server: ServerCookie(head: 1, hash: 2))
+        for (asked, isOurs) in [("198.51.100.16", true), ("198.51.100.21", true), ("198.51.100.33", false)] {
+            let probe = PathProbe.padded(cookie: Cookie(client: 5), hoa: home(asked), peerHoA: node.peer.hoa, challenge: challenge, proof: nil)
+            node.deliver(SignalMessage(sequence: 9, .pathProbe(probe)), from: place, to: Self.first)
+            guard isOurs else {
+                #expect(node.count(.pathAnswer) == 0)
+                continue
+            }
+            guard case .pathAnswer(let answer) = try node.take(.pathAnswer).message.body, let signature = answer.signature else {
+                Issue.record("\(asked): not signed")
+                continue
+            }
+            let statement = PathStatement(.pathAnswer, by: home(asked), to: node.peer.hoa.address, at: place, cookie: challenge)
+            #expect(answer.hoa == home(asked) && statement.isSigned(signature, by: network.key.publicKey))
+        }
+    }
+
+    @Test("A host behind a router is asked for at the router's endpoints; from behind a translator at a MoPre's base address")
+    func asksForHosts() throws {
+        let host = home("203.0.113.21")
+        func asked(_ node: NodeHarness, at address: IPAddress) throws -> Endpoint {
+            let probe = try node.take(.pathProbe, to: address)
+            guard case .pathProbe(let body) = probe.message.body else { return probe.to }
+            #expect(body.hoa == host && body.peerHoA == node.own.hoa)
+            return probe.to
+        }
+        let open = try NodeHarness()
+        try open.register()
+        let router = try Router("203.0.113.16/28", open.peerAuthority)
+        let record = MappingRecord(
+            hoa: HomeAddress(router.prefix.address), prefixLength: router.prefix.length, sequence: open.wall, lifetime: 600, issued: open.wall,
+            places: [.endpoint(Self.seen, preference: 10)])
+        try meet(open, host, CertifiedMapping(mapping: try #require(record.signed(with: router.key)), certificate: router.certificate))
+        #expect(try asked(open, at: Self.seen.address) == Self.seen)
+
+        let translated = try NodeHarness()
+        translated.ignoresAsks = false
+        translated.links([Self.inside])
+        translated.foundOwn()
+        observe(translated)
+        translated.answerProofs()
+        try translated.answerUpdate()
+        try meet(translated, host, try router.record([Self.first], sequence: translated.wall))
+        #expect(try asked(translated, at: Self.first) == Endpoint(Self.first, port: SignalPort.node))
+        #expect(outbound(translated, host) == nil)
     }
 }

@@ -156,9 +156,9 @@ final class NodeHarness {
         return Cookie(client: client, server: authority?.make(for: Endpoint(request.from, port: SignalPort.node), clientCookie: client, now: now))
     }
 
-    func links(_ addresses: [IPAddress], infrastructure: Set<IPAddress> = []) {
+    func links(_ addresses: [IPAddress], infrastructure: Set<IPAddress> = [], areMobilePrefixes: Bool = false) {
         linked = addresses
-        let locators = addresses.enumerated().map { OwnLocator(MobileAddress($1), interface: "if\($0)") }
+        let locators = addresses.enumerated().map { OwnLocator(MobileAddress($1), interface: "if\($0)", isMobilePrefix: areMobilePrefixes) }
         event { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
     }
 

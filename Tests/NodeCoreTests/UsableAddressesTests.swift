@@ -162,17 +162,27 @@ import Testing
         }
     }
 
-    @Test("A mobile network stays with its own family")
+    @Test("A mobile network follows to an interface that has neither a prefix for it nor its family, as a host does")
     func chosenForNetwork() throws {
         let key = makeKey(31)
         let network = home("203.0.113.16")
         let certificate = try #require(
             Certificate(issuing: network, prefixLength: 28, nodeKey: key.publicKey, notBefore: 0, notAfter: 1, with: makeKey(32)))
         var addresses = UsableAddresses(configuration { $0.homes = [HomeIdentity(hoa: network, key: key, certificate: certificate)] })
+        let routed = OwnLocator(first, interface: "a", isMobilePrefix: true)
+        let there = locator(moa("2001:db8:2::10"), "b")
+        func look(_ locators: [OwnLocator], at seconds: Int64...) -> [MobileAddress] {
+            for second in seconds { _ = addresses.arrange(locators, Uplinks(PathConfiguration()), now: time(second)) }
+            return addresses.places(of: network)
+        }
+        #expect(look([routed, there], at: 0) == [first] && addresses.isMobilePrefix(first))
+        // Only of a routed prefix the neighbours are its own.
+        #expect(addresses.isOwn(IPAddress(high: first.address.high, low: first.address.low ^ 1)) && !addresses.isMobilePrefix(there.moa))
+        #expect(look([there], at: 1000) == [there.moa])
+        _ = look([routed, there], at: 2000)
         addresses.choose(interface: "b")
-        let locators = [locator(first, "a"), locator(moa("2001:db8:2::10"), "b")]
-        for second in [0, 2000, 3000] { _ = addresses.arrange(locators, Uplinks(PathConfiguration()), now: time(Int64(second))) }
-        #expect(addresses.places(of: network) == [first] && !addresses.isBeingLeft(first.address, by: network) && addresses.left(by: network).isEmpty)
+        #expect(look([routed, there], at: 3000, 5000) == [there.moa, first])
+        #expect(look([routed, there], at: 6000) == [there.moa] && addresses.left(by: network) == [first])
     }
 
     @Test("What dies without being first is left all the same, once")

@@ -151,8 +151,8 @@ extension NodeConfiguration {
             if network != nil, !use.isEmpty { section.reject("use", "a mobile network has its `mobile-prefixes` only", "remove it") }
             homes.append(
                 Home(
-                    hoa: address, prefix: network?.prefix ?? IPPrefix(address.address), mobilePrefixes: network?.places ?? [:], keyPath: key,
-                    certificatePath: certificate, use: network.map { $0.places.values.sorted().map(LocatorAssignment.Use.prefix) } ?? use))
+                    hoa: address, prefix: network?.prefix ?? IPPrefix(address.address), mobilePrefixes: network?.places ?? [], keyPath: key,
+                    certificatePath: certificate, use: network.map { $0.places.map(\.prefix).sorted().map(LocatorAssignment.Use.prefix) } ?? use))
         }
         if homes.count > IMTConfiguration.homeAddressesMax {
             file.reject("home-addresses", "\(homes.count) of them, at most \(IMTConfiguration.homeAddressesMax)", "remove some")
@@ -160,8 +160,8 @@ extension NodeConfiguration {
         if sections.isEmpty { file.reject("home-addresses", "lists no home address", "add one with `address`, `key` and `certificate`") }
     }
 
-    /// A mobile network's home prefix, and its MoPres by interface; `nil` if the entry is for a single address, or wrong.
-    private func readNetwork(_ section: ConfigurationSection) -> (prefix: IPPrefix, places: [String: IPPrefix])? {
+    /// A mobile network's home prefix, and its MoPres; `nil` if the entry is for a single address, or wrong.
+    private func readNetwork(_ section: ConfigurationSection) -> (prefix: IPPrefix, places: [AddressRules.MobilePrefix])? {
         let entries = section.sections("mobile-prefixes")
         guard let prefix = section.value("prefix", .prefix) else {
             if !entries.isEmpty, !section.has("prefix") {
@@ -179,7 +179,7 @@ extension NodeConfiguration {
             section.reject("prefix", "\(prefix) can't be a mobile network's home prefix", "give a unicast prefix of at least four addresses")
             return nil
         }
-        var places: [String: IPPrefix] = [:]
+        var places: [AddressRules.MobilePrefix] = []
         for entry in entries {
             guard let interface = entry.required("interface", .string), let place = entry.required("prefix", .prefix) else { continue }
             guard place.family == prefix.family, place.length == prefix.length, place.address.isUsableUnicast else {
@@ -187,16 +187,20 @@ extension NodeConfiguration {
                 continue
             }
             if !mayUse(interface: interface) { entry.reject("interface", "\(interface) is ignored by `interfaces`", "take it off `ignore`") }
-            if places[interface] != nil { entry.reject("interface", "\(interface) has a mobile prefix already", "remove one of the two") }
-            if places.values.contains(place) {
-                entry.reject("prefix", "\(place) belongs to another interface already", "each network routes a prefix of its own")
+            let network = entry.value("network", .prefix)
+            if let network, network.family != place.family {
+                entry.reject("network", "\(network) is of another family than \(place)", "give what the interface's own address is in there")
             }
-            places[interface] = place
-        }
-        if entries.isEmpty {
-            section.reject(
-                "mobile-prefixes", "a mobile network needs at least one",
-                "list each `interface` with the `prefix` that the network there routes to it")
+            for other in places where other.interface == interface {
+                if let network, let known = other.network, !network.contains(known), !known.contains(network) { continue }
+                entry.reject(
+                    "interface", "\(interface) has the mobile prefix \(other.prefix) already",
+                    "remove one of the two, or say by `network` which of them counts in which network")
+            }
+            if places.contains(where: { $0.prefix == place }) {
+                entry.reject("prefix", "\(place) is listed already", "each network routes a prefix of its own")
+            }
+            places.append(AddressRules.MobilePrefix(interface: interface, prefix: place, network: network))
         }
         if entries.count > IMTConfiguration.mobilePrefixesMax {
             section.reject(

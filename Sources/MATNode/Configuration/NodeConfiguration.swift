@@ -10,9 +10,9 @@ public struct NodeConfiguration: Sendable {
         public var hoa: HomeAddress
         /// What the node speaks for: its address alone, or a mobile network's home prefix.
         public var prefix: IPPrefix
-        /// A mobile network's places: by interface, the prefix (MoPre) that the network there routes to this router. As long as the home
-        /// prefix; valid while the interface is usable.
-        public var mobilePrefixes: [String: IPPrefix] = [:]
+        /// A mobile network's places: prefixes (MoPres) that networks route to this router. As long as the home prefix; valid while the
+        /// interface is usable.
+        package var mobilePrefixes: [AddressRules.MobilePrefix] = []
         /// The node's private key, of mode 0600.
         public var keyPath: String
         /// The certificate that `mat enrol` wrote.

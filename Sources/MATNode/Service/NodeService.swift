@@ -71,7 +71,7 @@ public final class NodeService {
         var kernelConfiguration = IMTConfiguration(homeAddresses: homes.map(\.hoa), traffic: configuration.traffic)
         kernelConfiguration.homePrefixes = configuration.networks.map(\.prefix)
         // At home the router has the address as its HoA already.
-        kernelConfiguration.mobilePrefixes = configuration.networks.flatMap { home in home.mobilePrefixes.values.filter { $0 != home.prefix } }
+        kernelConfiguration.mobilePrefixes = configuration.networks.flatMap { home in home.mobilePrefixes.map(\.prefix).filter { $0 != home.prefix } }
             .sorted()
         let names = NodeNames(loop: loop, configuration, mark: kernelConfiguration.mark)
         kernelConfiguration.connectionTracking = configuration.connectionTracking

@@ -12,10 +12,9 @@ extension NodeCore {
     /// Whether the peer may be where we are: our servers see us at an address that its record lists, or the configuration says so of its HoA.
     func isAtOwnSite(_ hoa: HomeAddress) -> Bool {
         guard !isHidden else { return false }
-        // There packets are rewritten.
-        if configuration.sharesAddresses { return false }
+        // There packets are rewritten, from and to addresses that one HoA has alone.
+        guard !configuration.sharesAddresses, let own = home(for: hoa), let peer = peers[hoa], isBetweenHosts(peer) else { return false }
         if configuration.site.contains(where: { $0.contains(hoa.address) }) { return true }
-        guard let own = home(for: hoa), let peer = peers[hoa] else { return false }
         let seen = desiredLocators(of: own).compactMap { ownEndpoints.translation(of: $0)?.seen?.address }
         return peer.record.endpoints.contains { seen.contains($0.address) }
     }

@@ -8,10 +8,14 @@ extension NodeCore {
     // MARK: What a record lists
 
     /// Whether rewritten packets of an own HoA pass at an own MoA: its record lists it as it is.
-    func isOpen(_ moa: MobileAddress, for hoa: HomeAddress) -> Bool {
+    func isOpen(_ moa: MobileAddress, for hoa: HomeAddress) -> Bool { listing(of: moa, for: hoa) == .moa }
+
+    /// How the record of an own HoA lists an own MoA.
+    func listing(of moa: MobileAddress, for hoa: HomeAddress) -> OwnEndpoints.Listing {
+        guard let home = homes[hoa] else { return .moa }
         // A mobile network's prefix is routed to it, whatever its scope: its operator says so, and nobody can be asked.
-        guard let home = homes[hoa], !home.isNetwork else { return true }
-        return ownEndpoints.listing(of: moa, for: hoa.family, servers: home.servers?.endpoints ?? []) == .moa
+        if home.isNetwork, moa.family == hoa.family, addresses.isMobilePrefix(moa) { return .moa }
+        return ownEndpoints.listing(of: moa, for: hoa.family, servers: home.servers?.endpoints ?? [], isShared: home.isNetwork)
     }
 
     /// Whether the own HoA that talks to peers of a family is reached by rewritten packets, wherever it is. Peers send in datagrams to a place that is
@@ -57,7 +61,8 @@ extension NodeCore {
             switch place {
             case .endpoint(let endpoint, _): isProbeable(endpoint.address) ? endpoint : nil
             case .moa(let locator):
-                isProbeable(locator.moa.address) && !peer.record.isNetwork && (!isRewritten || inDoubt.contains(locator.moa))
+                // That of a mobile network is its MoPre's base address, where its router is.
+                isProbeable(locator.moa.address) && (!isRewritten || inDoubt.contains(locator.moa))
                     ? Endpoint(locator.moa.address, port: SignalPort.node) : nil
             case .relay, .unknown: nil
             }
@@ -212,8 +217,8 @@ extension NodeCore {
         _ probe: PathProbe, _ sequence: UInt32, _ octetsCount: Int, from source: Endpoint, to local: IPAddress, _ now: Now
     ) {
         // Who is hidden does not answer to whoever tries addresses.
-        guard !isHidden, let challenge = probe.challenge, let home = homes[probe.hoa], home.hoa.family == probe.peerHoA.family,
-            probe.peerHoA != probe.hoa
+        guard !isHidden, let challenge = probe.challenge, let home = home(answeringFor: probe.hoa),
+            home.hoa.family == probe.peerHoA.family, !home.prefix.contains(probe.peerHoA.address)
         else {
             counters.unmatchedDropped += 1
             return
@@ -230,7 +235,8 @@ extension NodeCore {
         if proves, let given = Challenge(probe.cookie), let proof = probe.proof, let peer = peers[hoa], proof.certificate.id == peer.record.key.id,
             requests.mayVerify(for: source.address, now.monotonic),
             destinations(of: hoa, at: source, local).contains(where: {
-                PathStatement(.pathProbe, by: hoa, to: home.hoa.address, at: $0, cookie: given).isSigned(proof.signature, by: peer.record.key.nodeKey)
+                PathStatement(.pathProbe, by: hoa, to: probe.hoa.address, at: $0, cookie: given)
+                    .isSigned(proof.signature, by: peer.record.key.nodeKey)
             })
         {
             // It asks whether packets may go in datagrams where they are rewritten now: those may not arrive.
@@ -245,7 +251,7 @@ extension NodeCore {
         // Who has shown where it is, is found out about.
         if peers[hoa] == nil, proves { called(by: hoa, at: Callers.Place(endpoint: source, own: local), now) }
         guard isKnown, proves || requests.answersProbes(now.monotonic),
-            let signature = PathStatement(.pathAnswer, by: home.hoa, to: hoa.address, at: source, cookie: challenge)
+            let signature = PathStatement(.pathAnswer, by: probe.hoa, to: hoa.address, at: source, cookie: challenge)
                 .signed(with: home.registration.signer.key)
         else {
             guard octetsCount >= PathProbe.octetsMin else { return }
@@ -254,10 +260,13 @@ extension NodeCore {
         }
         reply(
             SignalMessage(
-                sequence: sequence, .pathAnswer(PathAnswer(code: .ok, cookie: fresh, hoa: home.hoa, observed: source, signature: signature))),
+                sequence: sequence, .pathAnswer(PathAnswer(code: .ok, cookie: fresh, hoa: probe.hoa, observed: source, signature: signature))),
             from: local, to: source, now)
         perform(peerEndpoints.tell(hoa) { $0.probed(from: source, now.monotonic) }, of: hoa, now)
     }
+
+    /// The own home that speaks for a HoA: this one, or a mobile network's that it is in.
+    private func home(answeringFor hoa: HomeAddress) -> Home? { homes[hoa] ?? homes.values.first { $0.prefix.contains(hoa.address) } }
 
     private func lists(_ peer: Peer, _ endpoint: Endpoint) -> Bool { peer.mapping.record.lists(endpoint) }
 

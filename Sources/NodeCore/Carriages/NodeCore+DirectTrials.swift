@@ -41,8 +41,8 @@ extension NodeCore {
         trials.begin(hoa, pair, lastTraffic: peer.lastTraffic, answers: busiest.answers(of: hoa), now.monotonic)
     }
 
-    /// Of a mobile network's hosts each has its own place.
-    private func isBetweenHosts(_ peer: Peer) -> Bool { !peer.record.isNetwork && homes[home(for: peer.hoa) ?? peer.hoa]?.isNetwork == false }
+    /// Neither is a mobile network's, whose hosts have each its own place in a prefix.
+    func isBetweenHosts(_ peer: Peer) -> Bool { !peer.record.isNetwork && homes[home(for: peer.hoa) ?? peer.hoa]?.isNetwork == false }
 
     /// With another network still there, a peer's packets leave from an own address that has just come when the check of the own IMS has arrived there, or
     /// the peer takes datagrams from there, or neither for a second.

@@ -70,7 +70,9 @@ extension NodeCore {
         for (hoa, home) in homes {
             // An IMS binds only whom it knows.
             guard home.isKnown || home.registration.stage == .updating, let moa = desiredLocators(of: hoa).first,
-                ownEndpoints[moa].endpoint != nil || OtherFamily.needsBinding(hoa, at: moa) || isHidden,
+                ownEndpoints[moa].endpoint != nil || OtherFamily.needsBinding(hoa, at: moa) || isHidden
+                    // What stands before an address that a mobile network is reached at by datagrams alone, no check of its IMS tells.
+                    || home.isNetwork && !isOpen(moa, for: hoa),
                 let servers = home.servers
             else { continue }
             for server in servers.endpoints.filter({ $0.family == moa.family }).prefix(OwnBindings.targetsMax) {

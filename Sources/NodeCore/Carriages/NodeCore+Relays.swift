@@ -10,8 +10,7 @@ extension NodeCore {
 
     /// The relays of an own HoA: those that the configuration names, then those that the DNS does.
     func ownRelays(of hoa: HomeAddress) -> [RelayHost] {
-        // What a mobile network's hosts send is not encapsulated.
-        guard let home = homes[hoa], !home.isNetwork else { return [] }
+        guard let home = homes[hoa] else { return [] }
         var relays: [RelayHost] = []
         for relay in configuration.relays + (home.servers?.relays ?? []) where relays.count < OwnBindings.relaysMax {
             // One that is named twice is one.
@@ -27,7 +26,7 @@ extension NodeCore {
     func needsRelays(_ hoa: HomeAddress) -> Bool {
         guard let first = desiredLocators(of: hoa).first else { return false }
         if !addresses.ordered.contains(where: { $0.moa.family == .ipv4 }) { return true }
-        return ownEndpoints.listing(of: first, for: hoa.family, servers: homes[hoa]?.servers?.endpoints ?? []) != .moa
+        return !isOpen(first, for: hoa)
     }
 
     /// The relays to be bound at: own ones, each at the address that the preferred MoA reaches, and peers'.
@@ -105,7 +104,7 @@ extension NodeCore {
 
     /// The relays by which a peer can be reached, in the order of section 11.4: those of the lower HoA's record first.
     private func candidates(_ peer: Peer) -> [PeerRelays.Candidate] {
-        guard let own = home(for: peer.hoa), homes[own]?.isNetwork == false, !peer.record.isNetwork, needsRelay(peer) else { return [] }
+        guard let own = home(for: peer.hoa), needsRelay(peer) else { return [] }
         let bound = neededRelays(of: own)
         let theirs = peer.record.places(at: peer.listed).compactMap { place -> PeerRelays.Candidate? in
             guard let relay = place.relay else { return nil }

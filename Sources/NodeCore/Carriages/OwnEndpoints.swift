@@ -74,7 +74,8 @@ struct OwnEndpoints: Sendable {
     /// - Parameters:
     ///   - family: of the HoA. A MoA of the other one is an endpoint, whatever stands before it.
     ///   - servers: those of the HoA.
-    func listing(of moa: MobileAddress, for family: AddressFamily, servers: [Endpoint]) -> Listing {
+    ///   - isShared: others than this HoA have the address, too, as a mobile network has its router's.
+    func listing(of moa: MobileAddress, for family: AddressFamily, servers: [Endpoint], isShared: Bool = false) -> Listing {
         guard !areHidden else { return .never }
         let translation = self[moa]
         if let endpoint = translation.endpoint { return .endpoint(endpoint) }
@@ -85,7 +86,7 @@ struct OwnEndpoints: Sendable {
             if moa.address.scope == .global { return .endpoint(translation.local) }
             return isKnown ? .never : .awaited
         }
-        if isShared { return isKnown ? .endpoint(translation.local) : .awaited }
+        if isShared || self.isShared { return isKnown ? .endpoint(translation.local) : .awaited }
         guard !isKnown, moa.address.scope != .global else { return .moa }
         return servers.contains { $0.address.scope == .global } ? .awaited : .moa
     }

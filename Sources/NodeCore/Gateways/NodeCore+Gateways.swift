@@ -21,13 +21,16 @@ extension NodeCore {
     }
 
     /// Whether bindings at own relays are wanted from every network: plain hosts' packets come and go by these.
-    func wantsGateways(_ own: HomeAddress) -> Bool { configuration.plain.usesGateways && !isAtHome(own) }
+    func wantsGateways(_ own: HomeAddress) -> Bool { configuration.plain.usesGateways && mayUseGateways(own) }
+
+    /// What a mobile network's hosts send to plain hosts leaves from the router's own address.
+    private func mayUseGateways(_ own: HomeAddress) -> Bool { !isAtHome(own) && homes[own]?.isNetwork == false }
 
     /// At home plain hosts see the HoA as it is.
     private func isAtHome(_ own: HomeAddress) -> Bool { addresses.ordered.contains { $0.moa.address == own.address } }
 
     private func offer(_ own: HomeAddress, _ wish: PlainPolicy.Way, _ former: Endpoint?) -> GatewayDestinations.Offer {
-        guard !isAtHome(own) else { return .none }
+        guard mayUseGateways(own) else { return .none }
         let all = ownGateways(of: own)
         let routed = wish == .sourceNAT ? [] : all.filter { $0.role.contains(.gateway) }
         let fitting = routed + all.filter { $0.role.contains(.translatingGateway) && !$0.role.contains(.gateway) }

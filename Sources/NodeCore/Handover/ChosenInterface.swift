@@ -4,9 +4,9 @@ import MATSignal
 /// The interface that a person chose with `mat handover`, and what that means for a home address whose family its network does not have.
 ///
 /// ```
-///   chosen, works, has addresses ──► has one of the family, or is a mobile network's ──────────► they go first, the others stay beside them
-///                                └─► has none of the family for a while, and another has ──────► what it has goes first, and the others behind it
-///                                                                                                  until peers have followed; then they are left
+///   chosen, works, has addresses ──► has one of the family ──────────────────────────────► they go first, the others stay beside them
+///                                └─► has none of the family for a while, and another has ──► what it has goes first, and the others behind it
+///                                                                                             until peers have followed; then they are left
 /// ```
 /// Whoever chooses an interface is about to leave the others. A HoA that stayed there because of its family would lose what is on its way when they go.
 struct ChosenInterface: Sendable {

@@ -192,7 +192,7 @@ extension NodeCore {
     /// before the IMS has it. If further locators are still being proven, another record follows when that is done.
     mutating func tellAtOnce(_ hoa: HomeAddress, _ first: MobileAddress, _ now: Now) {
         // Before an own server has said where it is seen, there is no record to tell of.
-        guard ownEndpoints.listing(of: first, for: hoa.family, servers: homes[hoa]?.servers?.endpoints ?? []) != .awaited else { return }
+        guard listing(of: first, for: hoa) != .awaited else { return }
         if homes[hoa]?.registration.signer.places.first != first, !signAtOnce(hoa, now) { return }
         // If further locators are still being proven, another record follows.
         let isLast = homes[hoa]?.registration.stage == .updating

@@ -21,9 +21,7 @@ extension NodeCore {
         let places = OtherFamily.askedFirst(addresses.places(of: hoa), of: hoa.family, servers: homes[hoa]?.servers?.endpoints ?? [])
         guard let first = places.first else { return places }
         guard isOpen(first, for: hoa) else { return OtherFamily.beside(places, of: hoa.family, addresses.beside(hoa)) }
-        guard peersOfOtherFamily.isAny(like: hoa), first.address.scope == .global, isRewritable(first, hoa), homes[hoa]?.isNetwork == false else {
-            return places
-        }
+        guard peersOfOtherFamily.isAny(like: hoa), first.address.scope == .global, isRewritable(first, hoa) else { return places }
         // What a translator shows of an address stays so while a binding is held from there, for another HoA here.
         let lasting = addresses.beside(hoa).filter { ownEndpoints[$0.moa].endpoint == nil || bindings.isHeld(from: $0.moa) }
         return OtherFamily.beside(places, of: hoa.family, lasting)

@@ -8,8 +8,7 @@ import MATSignal
 ///   some link has one of its family ──► the addresses of its family, as ever
 ///   no link has ──────────────────────► those of the other family; last the stand-ins of NAT64s (`StandIns`), before which a translator stands
 /// ```
-/// A mobile network has its prefixes routed to it in its own family, and nobody to ask for others. Whoever chooses an interface by hand may want it
-/// otherwise (`ChosenInterface`).
+/// Whoever chooses an interface by hand may want it otherwise (`ChosenInterface`).
 enum OtherFamily {
     /// Of all usable addresses those by which an own HoA of a family is reached, the best first.
     ///
@@ -43,9 +42,10 @@ enum OtherFamily {
 }
 
 extension NodeCore {
-    /// Whether packets of an own HoA can be rewritten to carry this own MoA.
+    /// Whether packets of an own HoA can be rewritten to carry this own MoA. Those of a mobile network carry a MoPre's addresses.
     func isRewritable(_ moa: MobileAddress, _ hoa: HomeAddress) -> Bool {
         moa.family == hoa.family && !StandIns.isStandIn(moa.address) && !isHidden && !configuration.sharesAddresses
+            && (homes[hoa]?.isNetwork != true || addresses.isMobilePrefix(moa))
     }
 
     /// The own HoAs that are reached by an own MoA, in order.

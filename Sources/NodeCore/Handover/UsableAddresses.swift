@@ -130,8 +130,6 @@ struct UsableAddresses: Sendable {
 
     /// Those by which an own HoA of a family can be reached, the best first, be there more than a record has room for.
     private func reaching(_ family: AddressFamily) -> [OwnLocator] {
-        // A mobile network has its own prefixes, in its own family.
-        if isNetwork(family) { return ordered.filter { $0.moa.family == family } }
         if let home = homePrefixes[family].flatMap({ atHome(HomeAddress($0.address)) }) { return [home] }
         let ofChosen = ordered.filter { $0.interface == chosen.name }
         return switch chosen.crossing(family) {
@@ -141,10 +139,8 @@ struct UsableAddresses: Sendable {
         }
     }
 
-    private func isNetwork(_ family: AddressFamily) -> Bool { homePrefixes[family].map { $0.length < 128 } ?? false }
-
     private func crossing(_ hoa: HomeAddress) -> ChosenInterface.Crossing {
-        isNetwork(hoa.family) || atHome(hoa) != nil ? .none : chosen.crossing(hoa.family)
+        atHome(hoa) != nil ? .none : chosen.crossing(hoa.family)
     }
 
     /// Whether a HoA is about to be reached at an own address no more, since a person chose another interface: nobody is asked or answered from there.
@@ -181,9 +177,13 @@ struct UsableAddresses: Sendable {
     func isOwn(_ address: IPAddress) -> Bool {
         homePrefixes.values.contains { $0?.contains(address) ?? false }
             || ordered.contains { locator in
-                IPPrefix(covering: locator.moa.address, length: homePrefixes[locator.moa.family]?.length ?? 128).contains(address)
+                let length = locator.isMobilePrefix ? homePrefixes[locator.moa.family]?.length : nil
+                return IPPrefix(covering: locator.moa.address, length: length ?? 128).contains(address)
             }
     }
+
+    /// Whether a network routes a whole prefix to this node, of which this is the base address.
+    func isMobilePrefix(_ moa: MobileAddress) -> Bool { ordered.contains { $0.moa == moa && $0.isMobilePrefix } }
 
     /// Whether it is on a link with us.
     func isNeighbour(_ address: IPAddress) -> Bool { ordered.contains { $0.link?.contains(address) ?? false } }

@@ -24,6 +24,14 @@ package struct LocatorAssignment: Sendable {
         var hoa: HomeAddress
         /// Empty: any address.
         var use: [Use] = []
+        /// A mobile network's: beside its own MoPres it takes addresses that serve no HoA in particular.
+        var isNetwork = false
+
+        /// Whether an address is one that it names.
+        func names(_ locator: OwnLocator) -> Bool { use.contains { $0.covers(locator) } }
+
+        /// Whether it takes an address that no HoA names.
+        func takesUnnamed(_ locator: OwnLocator) -> Bool { use.isEmpty || isNetwork && !locator.isMobilePrefix }
     }
 
     /// In the order of the configuration.
@@ -55,14 +63,14 @@ package struct LocatorAssignment: Sendable {
     }
 
     private func mayUse(_ locator: OwnLocator, _ hoa: HomeAddress) -> Bool {
-        claimants.contains { $0.hoa == hoa && ($0.use.isEmpty || $0.use.contains { $0.covers(locator) }) }
+        claimants.contains { $0.hoa == hoa && ($0.names(locator) || $0.takesUnnamed(locator)) }
     }
 
     private func claimant(for locator: OwnLocator, among locators: [OwnLocator]) -> HomeAddress? {
         let same = claimants.filter { $0.hoa.family == locator.moa.family }
         let family = same.isEmpty ? claimants : same
-        let named = family.filter { $0.use.contains { $0.covers(locator) } }
-        let able = named.isEmpty ? family.filter(\.use.isEmpty) : named
+        let named = family.filter { $0.names(locator) }
+        let able = named.isEmpty ? family.filter { $0.takesUnnamed(locator) } : named
         func held(_ hoa: HomeAddress) -> Int {
             locators.count { $0.interface == locator.interface && $0.moa.family == locator.moa.family && holders[$0.moa] == hoa }
         }

@@ -44,7 +44,8 @@ public struct NodeCores {
         }
         if groups.isEmpty { groups = [[]] }
         networks = configuration.homes.map(\.certificate.prefix).filter { $0.length < 128 }
-        assignment = LocatorAssignment(configuration.homes.map { LocatorAssignment.Claimant(hoa: $0.hoa, use: $0.use) })
+        assignment = LocatorAssignment(
+            configuration.homes.map { LocatorAssignment.Claimant(hoa: $0.hoa, use: $0.use, isNetwork: $0.certificate.prefix.length < 128) })
         for (index, group) in groups.enumerated() {
             // Bounds are the node's.
             var part = configuration.part(of: groups.count + (configuration.visits ? 1 : 0))

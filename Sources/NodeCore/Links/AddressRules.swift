@@ -11,18 +11,38 @@ package struct UnusedAddress: Hashable, Sendable {
 
 /// Which of this host's addresses are the node's MoAs, as its configuration says.
 package struct AddressRules: Sendable {
+    /// What a network routes to this mobile router (MoPre).
+    package struct MobilePrefix: Hashable, Sendable {
+        package var interface: String
+        package var prefix: IPPrefix
+        /// The network is known by the address that it gives the interface; `nil`: whatever is behind the interface routes the prefix here.
+        package var network: IPPrefix?
+
+        package init(interface: String, prefix: IPPrefix, network: IPPrefix? = nil) {
+            self.interface = interface
+            self.prefix = prefix
+            self.network = network
+        }
+
+        func isThere(with address: LocalAddress) -> Bool {
+            interface == address.interface && prefix.family == address.address.family && network?.contains(address.address) ?? true
+        }
+    }
+
     package struct Home: Sendable {
         package var hoa: HomeAddress
         /// The HoA alone, or a mobile network's home prefix.
         package var prefix: IPPrefix
-        /// A mobile network's places, by interface.
-        package var mobilePrefixes: [String: IPPrefix]
+        /// A mobile network's places.
+        package var mobilePrefixes: [MobilePrefix]
 
-        package init(hoa: HomeAddress, prefix: IPPrefix, mobilePrefixes: [String: IPPrefix] = [:]) {
+        package init(hoa: HomeAddress, prefix: IPPrefix, mobilePrefixes: [MobilePrefix] = []) {
             self.hoa = hoa
             self.prefix = prefix
             self.mobilePrefixes = mobilePrefixes
         }
+
+        func mobilePrefix(with address: LocalAddress) -> IPPrefix? { mobilePrefixes.first { $0.isThere(with: address) }?.prefix }
     }
 
     package var homes: [Home]
@@ -74,16 +94,17 @@ package struct AddressRules: Sendable {
     }
 
     /// Where the node's HoAs of each family can be reached: at usable addresses as they are or, for a mobile network, at the MoPres of the
-    /// interfaces that have one. What MAT sends and asks for a network comes from its MoPre's base address, which the TUN device carries.
+    /// interfaces that have one. What MAT sends and asks for a network comes from its MoPre's base address, which the TUN device carries. Elsewhere
+    /// a mobile network is reached by packets in datagrams, at the interface's own addresses.
     package func places(of usable: [LocalAddress]) -> [LocalAddress] {
         var places: [LocalAddress] = []
         for address in usable {
             let family = homes.filter { $0.hoa.family == address.address.family }
             // No home of a family: its addresses serve for asking servers.
-            if family.isEmpty || family.contains(where: { $0.prefix.length == 128 }) { places.append(address) }
+            if family.isEmpty || family.contains(where: { $0.mobilePrefix(with: address) == nil }) { places.append(address) }
             // An interface with several addresses has one MoPre all the same.
             for home in family {
-                guard let prefix = home.mobilePrefixes[address.interface],
+                guard let prefix = home.mobilePrefix(with: address),
                     !places.contains(where: { $0.address == prefix.address && $0.interface == address.interface })
                 else { continue }
                 var place = address
@@ -93,5 +114,10 @@ package struct AddressRules: Sendable {
             }
         }
         return places
+    }
+
+    /// Whether this is a MoPre's base address, rather than an address of the interface.
+    package func isMobilePrefix(_ place: LocalAddress) -> Bool {
+        homes.contains { $0.mobilePrefixes.contains { $0.interface == place.interface && $0.prefix.address == place.address } }
     }
 }

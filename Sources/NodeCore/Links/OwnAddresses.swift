@@ -33,7 +33,11 @@ package struct OwnAddresses: Sendable {
         self.unused = unused
         linkAddresses = usable + places.filter { !usable.contains($0) }
         let before = locators
-        locators = places.map { OwnLocator(MobileAddress($0.address), interface: $0.interface, isDeprecated: $0.isDeprecated, link: $0.onLink) }
+        locators = places.map { place in
+            OwnLocator(
+                MobileAddress(place.address), interface: place.interface, isDeprecated: place.isDeprecated, link: place.onLink,
+                isMobilePrefix: rules.isMobilePrefix(place))
+        }
         return locators != before
     }
 

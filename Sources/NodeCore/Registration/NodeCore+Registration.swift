@@ -12,7 +12,7 @@ extension NodeCore {
             locators: locators, dead: Set(locators.filter(uplinks.isDead)),
             refused: Set(locators.filter(uplinks.isRefused)), cookies: exchanges.servers, clock: clock.outlook(now),
             networkKeys: homes[hoa].flatMap { $0.isNetwork ? networkKeys.keys(of: $0.prefix, now.monotonic) : nil }, endpoints: ownEndpoints,
-            relays: listedRelays(of: hoa))
+            mobilePrefixes: Set(locators.filter(addresses.isMobilePrefix)), relays: listedRelays(of: hoa))
     }
 
     private mutating func inform(

@@ -59,6 +59,8 @@ struct Registration: Sendable {
         let networkKeys: [PublicKey]?
         /// What lies before the own addresses.
         let endpoints: OwnEndpoints
+        /// Those of them that stand for prefixes which are routed to this mobile router.
+        var mobilePrefixes: Set<MobileAddress> = []
         /// The addresses of relays at which the HoA is bound.
         var relays: [Endpoint] = []
     }
@@ -145,6 +147,16 @@ struct Registration: Sendable {
         around.locators.filter { $0 == around.locators.first || !unproven.contains($0) && !around.refused.contains($0) }
     }
 
+    private func isMobilePrefix(_ moa: MobileAddress, _ around: Surroundings) -> Bool {
+        moa.family == hoa.family && around.mobilePrefixes.contains(moa)
+    }
+
+    /// How a record lists an own address.
+    private func listing(of moa: MobileAddress, _ around: Surroundings, servers: [Endpoint]) -> OwnEndpoints.Listing {
+        if isMobilePrefix(moa, around) { return .moa }
+        return around.endpoints.listing(of: moa, for: hoa.family, servers: servers, isShared: isNetwork)
+    }
+
     /// What is wrong.
     ///
     /// - Parameter locators: those that a record is to list.
@@ -194,8 +206,8 @@ struct Registration: Sendable {
         let reading = readClock(from: first, set, around)
         actions += reading
         var missing: [(moa: MobileAddress, server: Endpoint)] = []
-        // For a network nobody can prove; its IMS's operator vouches.
-        for moa in isNetwork ? [] : listed(around).dropFirst() {
+        // A whole prefix nobody can prove; its IMS's operator vouches.
+        for moa in listed(around).dropFirst() where !isMobilePrefix(moa, around) {
             guard let server = set.endpoints.first(where: { $0.family == moa.family }) else {
                 unproven.insert(moa)
                 continue
@@ -206,14 +218,11 @@ struct Registration: Sendable {
         }
         // An address that others don't know is listed as they see it. Those that must be seen first are waited for.
         // What a NAT64 shows of us is listed when it is known, and waited for only where there is nothing else.
-        let unseen =
-            isNetwork
-            ? []
-            : listed(around).filter { moa in
-                around.endpoints.listing(of: moa, for: hoa.family, servers: set.endpoints) == .awaited
-                    && (moa == first || !StandIns.isStandIn(moa.address))
-            }
-        if !isNetwork { actions.append(.observe(listed(around), at: set.endpoints)) }
+        let unseen = listed(around).filter { moa in
+            listing(of: moa, around, servers: set.endpoints) == .awaited && (moa == first || !StandIns.isStandIn(moa.address))
+        }
+        let seen = listed(around).filter { !isMobilePrefix($0, around) }
+        if !seen.isEmpty { actions.append(.observe(seen, at: set.endpoints)) }
         guard !missing.isEmpty || !unseen.isEmpty else { return actions + update(around, now) }
         // The source's cookie is fetched along with the others: it would be asked for anyway.
         if let server = set.endpoints.first(where: { $0.family == first.family }), reading.isEmpty,
@@ -292,7 +301,7 @@ struct Registration: Sendable {
             let reason = relayPolicy.takesNone ? "its IMS takes no record that lists relays" : "no relay has granted it a binding"
             return failed(Problem(.noRelay, of: hoa, "it is to be reached by relays alone, and \(reason)"), around, now)
         }
-        if around.relays.isEmpty, locators.allSatisfy({ around.endpoints.listing(of: $0, for: hoa.family, servers: set.endpoints) == .never }) {
+        if around.relays.isEmpty, locators.allSatisfy({ listing(of: $0, around, servers: set.endpoints) == .never }) {
             let text = "it has no \(hoa.family) address here, and no IMS says where it sees \(first); the IMS needs an \(first.family) address"
             return failed(Problem(.serverLacksFamily, of: hoa, text), around, now)
         }
@@ -327,10 +336,10 @@ struct Registration: Sendable {
     }
 
     private mutating func sign(_ locators: [MobileAddress], _ around: Surroundings, _ now: Now) -> (isDone: Bool, actions: [Action]) {
-        let servers = isNetwork ? [] : servers.set?.endpoints ?? []
+        let servers = servers.set?.endpoints ?? []
+        let listings = Dictionary(locators.map { ($0, listing(of: $0, around, servers: servers)) }, uniquingKeysWith: { first, _ in first })
         let outcome = signer.sign(
-            locators, listing: { around.endpoints.listing(of: $0, for: hoa.family, servers: servers) },
-            relays: isNetwork || relayPolicy.takesNone ? [] : around.relays,
+            locators, listing: { listings[$0] ?? .never }, relays: relayPolicy.takesNone ? [] : around.relays,
             of: hoa, under: certificate.current,
             lifetime: lifetime(at: locators), sequenceMax: around.clock.sequenceMax, now)
         switch outcome {

@@ -84,7 +84,8 @@ public struct AccessNetworks {
             return
         }
         RecordedProcess.end([client(host, device)])
-        let settings = ["accept_ra": "1", "dad_transmits": "0"].map { ("net.ipv6.conf.\(device).\($0)", $1) }
+        // Also while it forwards, as a mobile router does.
+        let settings = ["accept_ra": "2", "dad_transmits": "0"].map { ("net.ipv6.conf.\(device).\($0)", $1) }
         try Namespace.set(Dictionary(uniqueKeysWithValues: settings), in: namespace)
         try Namespace.ipBatch(["link set dev \(port) up"], in: router)
         try Namespace.ipBatch(["link set \(device) up"], in: namespace)

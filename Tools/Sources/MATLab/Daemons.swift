@@ -98,7 +98,9 @@ public struct Daemons {
         }
         for network in node.networks {
             lines += ["  - prefix: \"\(network.home)\""] + keys(network.home) + ["    mobile-prefixes:"]
-            for place in network.places { lines += ["      - interface: \(place.device)", "        prefix: \"\(place.prefix)\""] }
+            for place in network.places {
+                lines += ["      - interface: \(place.device)", "        network: \"\(place.network)\"", "        prefix: \"\(place.prefix)\""]
+            }
         }
         lines += ["traffic: \(node.traffic)", "interfaces:", "  prefer: [\(devices.joined(separator: ", "))]", "  ignore: []"]
         lines += ["paths:", "  hold-down: 3s", "encapsulation: \(encapsulation.rawValue)", "data-plane: \(dataPlane.rawValue)"] + dns(resolvers)

@@ -26,7 +26,8 @@ extension Topology {
     ///
     /// mr, plugged in like these, is a mobile router (home prefixes 192.0.2.64/28, 2001:db8:10:ff00::/56), and inner a host behind it
     /// without MAT: 192.0.2.70, 2001:db8:10:ff01::70. To mr, wlan routes 198.18.1.16/28 and 2001:db8:a1:100::/56, cellular
-    /// 198.18.2.16/28 and 2001:db8:b1:100::/56. mr has fixed addresses, as a router that a prefix is routed to has.
+    /// 198.18.2.16/28 and 2001:db8:b1:100::/56. There mr has fixed addresses, as a router that a prefix is routed to has; elsewhere addresses
+    /// by DHCP, as everybody, and its network's packets travel in datagrams.
     ///
     /// plain4 and plain6 are names of plain's in one family alone. Networks behind NATs and firewalls are in `everydayNetworks`.
     public static let smallInternet: Topology = {
@@ -86,9 +87,11 @@ extension Topology {
                     Node(
                         server: "ims1",
                         networks: [
-                            MobileNetwork("192.0.2.64/28", [("wlan0", "198.18.1.16/28"), ("wwan0", "198.18.2.16/28")]),
                             MobileNetwork(
-                                "2001:db8:10:ff00::/56", [("wlan0", "2001:db8:a1:100::/56"), ("wwan0", "2001:db8:b1:100::/56")]),
+                                "192.0.2.64/28", [("wlan0", "203.0.113.0/26", "198.18.1.16/28"), ("wwan0", "203.0.113.64/26", "198.18.2.16/28")]),
+                            MobileNetwork(
+                                "2001:db8:10:ff00::/56",
+                                [("wlan0", "2001:db8:a::/64", "2001:db8:a1:100::/56"), ("wwan0", "2001:db8:b::/64", "2001:db8:b1:100::/56")]),
                         ]))),
             Host(
                 "inner", .behind("mr", device: "lan0", gateway: ["192.0.2.65/28", "2001:db8:10:ff01::1/64"]),

@@ -155,9 +155,10 @@ public struct Topology: Sendable {
 
     public struct MobileNetwork: Sendable {
         public var home: String
-        public var places: [(device: String, prefix: String)]
+        /// What networks route to it: at which interface, with addresses of which network.
+        public var places: [(device: String, network: String, prefix: String)]
 
-        public init(_ home: String, _ places: [(device: String, prefix: String)]) {
+        public init(_ home: String, _ places: [(device: String, network: String, prefix: String)]) {
             self.home = home
             self.places = places
         }

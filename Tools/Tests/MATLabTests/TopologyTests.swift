@@ -156,6 +156,7 @@ struct DaemonConfigurationTests {
                     certificate: "/run/x/mr/192.0.2.64.certificate"
                     mobile-prefixes:
                       - interface: wlan0
+                        network: "203.0.113.0/26"
                         prefix: "198.18.1.16/28"
 
                 """))
