@@ -59,14 +59,7 @@ struct HandoverTests {
             let echoes = Echoes(try ping.interrupt().text)
             #expect(echoes.isWhole && echoes.sentCount > 500, "\(echoes)\n\(lab.log("mn"))\n\(lab.log("cn"))")
         }
-        for transfer in transfers {
-            let running = transfer.isRunning
-            let output = try transfer.interrupt()
-            #expect(running, "a connection ended: \(output.text)")
-            // Whole seconds: the interrupted last one may well be empty.
-            let stalls = output.text.matches(of: /\n\[ +\d+\] +[1-9]\d*\.00-\d+\.00 +sec +0\.00 Bytes/)
-            #expect(stalls.isEmpty, "a connection stalled for a second: \(output.text)")
-        }
+        for transfer in transfers { try transfer.endFlowing() }
         try session.end()
     }
 

@@ -222,6 +222,18 @@ final class Background: Sendable {
     }
 }
 
+extension Background {
+    /// Ends an `iperf3 -i 1 --forceflush` that was to run for longer: it was still running, and no second of it was without data.
+    func endFlowing(sourceLocation: SourceLocation = #_sourceLocation) throws {
+        let wasRunning = isRunning
+        let output = try interrupt()
+        #expect(wasRunning, "a connection ended: \(output.text)", sourceLocation: sourceLocation)
+        // Whole seconds: the interrupted last one may well be empty.
+        let stalls = output.text.matches(of: /\n\[ +\d+\] +[1-9]\d*\.00-\d+\.00 +sec +0\.00 Bytes/)
+        #expect(stalls.isEmpty, "a connection stalled for a second: \(output.text)", sourceLocation: sourceLocation)
+    }
+}
+
 /// Gives a suite a lab of its own.
 struct LabTrait: SuiteTrait, TestScoping {
     let name: String

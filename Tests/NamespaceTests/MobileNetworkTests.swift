@@ -44,13 +44,7 @@ struct MobileNetworkTests {
             let echoes = Echoes(try ping.interrupt().text)
             #expect(echoes.isWhole && echoes.sentCount > 100, "\(echoes)")
         }
-        for transfer in transfers {
-            let isRunning = transfer.isRunning
-            let output = try transfer.interrupt()
-            #expect(isRunning, "a connection ended: \(output.text)")
-            let stalls = output.text.matches(of: /\n\[ +\d+\] +[1-9]\d*\.00-\d+\.00 +sec +0\.00 Bytes/)
-            #expect(stalls.isEmpty, "a connection stalled for a second: \(output.text)")
-        }
+        for transfer in transfers { try transfer.endFlowing() }
     }
 
     /// Where no prefix is routed to the router: behind a carrier's translator and a home's, IPv6 alone with and without a way to IPv4, behind a
@@ -88,13 +82,7 @@ struct MobileNetworkTests {
             let echoes = Echoes(try ping.interrupt().text)
             #expect(echoes.sentCount > 200 && echoes.lost.count <= 5, "\(name): \(echoes)")
         }
-        for transfer in transfers {
-            let isRunning = transfer.isRunning
-            let output = try transfer.interrupt()
-            #expect(isRunning, "a connection ended: \(output.text)")
-            let stalls = output.text.matches(of: /\n\[ +\d+\] +[1-9]\d*\.00-\d+\.00 +sec +0\.00 Bytes/)
-            #expect(stalls.isEmpty, "a connection stalled for a second: \(output.text)")
-        }
+        for transfer in transfers { try transfer.endFlowing() }
         try lab.lab("move", "mn2", "wlan")
     }
 

@@ -82,10 +82,7 @@ import Testing
         let places: [MappingRecord.Place] = [
             .moa(Locator(MobileAddress(NodeHarness.peerFirst), preference: 10)), .relay(peersRelay, preference: 200),
         ]
-        let record = MappingRecord(
-            hoa: node.peer.hoa, sequence: node.wall, lifetime: 600, issued: node.wall, places: places)
-        let signed = try #require(record.signed(with: node.peer.key))
-        try node.answerQuery(CertifiedMapping(mapping: signed, certificate: node.peer.certificate))
+        try node.answerQuery(node.peerRecord(at: places))
         let notify = try #require(node.sent.first { $0.message.type == .haNotify }?.haNotify)
         #expect(notify.signature != nil || notify.cookie.server == nil)
         for _ in 0..<400 {

@@ -24,10 +24,12 @@ import Testing
         }
 
         func record(_ places: [IPAddress], sequence: UInt64) throws -> CertifiedMapping {
-            let locators = places.map { Locator(MobileAddress($0), prefixLength: prefix.length) }
+            try record(at: places.map { .moa(Locator(MobileAddress($0), prefixLength: prefix.length)) }, sequence: sequence)
+        }
+
+        func record(at places: [MappingRecord.Place], sequence: UInt64) throws -> CertifiedMapping {
             let record = MappingRecord(
-                hoa: HomeAddress(prefix.address), prefixLength: prefix.length, sequence: sequence, lifetime: 600, issued: sequence, locators: locators
-            )
+                hoa: HomeAddress(prefix.address), prefixLength: prefix.length, sequence: sequence, lifetime: 600, issued: sequence, places: places)
             return CertifiedMapping(mapping: try #require(record.signed(with: key)), certificate: certificate)
         }
     }
@@ -110,12 +112,11 @@ import Testing
 
     @Test("A router registers its MoPres and answers for its hosts at their base addresses, for nobody else")
     func router() throws {
-        let authority = TestAuthority(seed: 201)
-        let network = try Router("198.51.100.16/28", authority)
+        let (node, network) = try routing { node, base, authority in
+            node.links([Self.first, Self.second], areMobilePrefixes: true)
+            node.found(base, H.ownServers, authority)
+        }
         let base = HomeAddress(network.prefix.address)
-        let node = try NodeHarness { $0.homes = [HomeIdentity(hoa: base, key: network.key, certificate: network.certificate)] }
-        node.links([Self.first, Self.second], areMobilePrefixes: true)
-        node.found(base, H.ownServers, authority)
         let update = try node.take(.imsUpdate)
         #expect(update.from == Self.first)
         #expect(update.update?.record.mapping.record.locators.map(\.moa) == [Self.first, Self.second].map { MobileAddress($0) })
@@ -138,14 +139,6 @@ import Testing
     private static let inside = ip("10.1.2.3")
     private static let seen = Endpoint(ip("192.0.2.100"), port: 40_001)
 
-    /// The own servers say where they see the node.
-    private func observe(_ node: NodeHarness) {
-        while let index = node.sent.firstIndex(where: \.isAsk) {
-            let ask = node.sent.remove(at: index)
-            node.answer(ask, .bindAck(BindAck(code: .ok, cookie: node.cookie(ask), observed: Self.seen)))
-        }
-    }
-
     /// A router of the home prefix 198.51.100.16/28.
     private func routing(_ adjust: (NodeHarness, HomeAddress, TestAuthority) throws -> Void) throws -> (node: NodeHarness, network: Router) {
         let authority = TestAuthority(seed: 201)
@@ -162,7 +155,7 @@ import Testing
             node.ignoresAsks = false
             node.links([Self.inside])
             node.found(base, H.ownServers, authority)
-            observe(node)
+            node.observe(seen: Self.seen)
             node.answerProofs()
         }
         let update = try node.take(.imsUpdate)
@@ -185,7 +178,7 @@ import Testing
             let translated = OwnLocator(MobileAddress(Self.inside), interface: "b")
             node.event { core, now in core.linksChanged(isFirst ? [routed, translated] : [translated, routed], infrastructure: [], now: now) }
             node.found(base, H.ownServers, authority)
-            observe(node)
+            node.observe(seen: Self.seen)
             node.answerProofs()
         }
         let places = try node.take(.imsUpdate).update?.record.mapping.record.places ?? []
@@ -235,17 +228,14 @@ import Testing
         let open = try NodeHarness()
         try open.register()
         let router = try Router("203.0.113.16/28", open.peerAuthority)
-        let record = MappingRecord(
-            hoa: HomeAddress(router.prefix.address), prefixLength: router.prefix.length, sequence: open.wall, lifetime: 600, issued: open.wall,
-            places: [.endpoint(Self.seen, preference: 10)])
-        try meet(open, host, CertifiedMapping(mapping: try #require(record.signed(with: router.key)), certificate: router.certificate))
+        try meet(open, host, try router.record(at: [.endpoint(Self.seen, preference: 10)], sequence: open.wall))
         #expect(try asked(open, at: Self.seen.address) == Self.seen)
 
         let translated = try NodeHarness()
         translated.ignoresAsks = false
         translated.links([Self.inside])
         translated.foundOwn()
-        observe(translated)
+        translated.observe(seen: Self.seen)
         translated.answerProofs()
         try translated.answerUpdate()
         try meet(translated, host, try router.record([Self.first], sequence: translated.wall))

@@ -194,6 +194,14 @@ final class NodeHarness {
                     code: code, cookie: cookie(update), observed: observed, current: current, certificate: certificate, lifetime: lifetime)))
     }
 
+    /// The own servers answer where they see the node.
+    func observe(seen: Endpoint) {
+        while let index = sent.firstIndex(where: \.isAsk) {
+            let ask = sent.remove(at: index)
+            answer(ask, .bindAck(BindAck(code: .ok, cookie: cookie(ask), observed: seen)))
+        }
+    }
+
     /// Answers the cookie-fetching queries that are out.
     func answerProofs() {
         while let index = sent.firstIndex(where: { $0.message.type == .maQuery && Self.ownServers.contains($0.to.address) }) {
@@ -242,6 +250,27 @@ final class NodeHarness {
 
     func peerRecord(_ addresses: [IPAddress] = [peerFirst], sequence: UInt64? = nil) -> CertifiedMapping {
         peer.record(addresses, sequence: sequence ?? wall)
+    }
+
+    /// The peer's record, in which these are its places.
+    func peerRecord(at places: [MappingRecord.Place]) -> CertifiedMapping {
+        let record = MappingRecord(hoa: peer.hoa, sequence: wall, lifetime: 600, issued: wall, places: places)
+        guard let mapping = record.signed(with: peer.key) else { preconditionFailure("the crypto library does not sign") }
+        return CertifiedMapping(mapping: mapping, certificate: peer.certificate)
+    }
+
+    /// Likewise with places where it takes datagrams alone.
+    func peerRecord(at endpoints: [Endpoint]) -> CertifiedMapping {
+        peerRecord(at: endpoints.enumerated().map { MappingRecord.Place.endpoint($1, preference: UInt8($0 + 1)) })
+    }
+
+    /// Registers, and wants to talk to the peer, whose record lists these endpoints.
+    func talk(toPeerAt endpoints: [Endpoint]) throws {
+        try register()
+        event { core, now in core.heldOutbound(to: peer.hoa.address, now: now) }
+        foundPeer()
+        try answerQuery(peerRecord(at: endpoints))
+        try acknowledgeHANotify()
     }
 
     /// Registers, and enters the peer at its first place.

@@ -8,22 +8,10 @@ import Testing
 @Suite("Attacks on a node's paths") struct PathAttackTests {
     private static let victim = ip("203.0.113.200")
 
-    /// The peer's record, in which these are its endpoints.
-    private func record(_ node: NodeHarness, _ endpoints: [Endpoint]) -> CertifiedMapping {
-        let places = endpoints.enumerated().map { MappingRecord.Place.endpoint($1, preference: UInt8($0 + 1)) }
-        let record = MappingRecord(hoa: node.peer.hoa, sequence: node.wall, lifetime: 600, issued: node.wall, places: places)
-        guard let mapping = record.signed(with: node.peer.key) else { preconditionFailure("the crypto library does not sign") }
-        return CertifiedMapping(mapping: mapping, certificate: node.peer.certificate)
-    }
-
     /// A node that wants to talk to a peer whose record says this.
     private func talking(_ endpoints: [Endpoint]) throws -> NodeHarness {
         let node = try NodeHarness()
-        try node.register()
-        node.event { core, now in core.heldOutbound(to: node.peer.hoa.address, now: now) }
-        node.foundPeer()
-        try node.answerQuery(record(node, endpoints))
-        try node.acknowledgeHANotify()
+        try node.talk(toPeerAt: endpoints)
         return node
     }
 
@@ -62,7 +50,7 @@ import Testing
         node.advance(.seconds(100))
         #expect(node.core.peersCount == 1)
         node.clear()
-        node.notify(record(node, (0..<8).map { Endpoint(Self.victim, port: 5000 + $0) }), from: node.peerIMS)
+        node.notify(node.peerRecord(at: (0..<8).map { Endpoint(Self.victim, port: 5000 + $0) }), from: node.peerIMS)
         node.advance(.seconds(20))
         let sent = node.sent.filter { $0.to.address == Self.victim }
         print("Attack: the same, told to who has no packets for it: \(sent.count) datagrams, \(sent.reduce(0) { $0 + $1.octetsCount }) octets")
@@ -146,7 +134,7 @@ import Testing
         node.event { core, now in core.heldOutbound(to: node.peer.hoa.address, now: now) }
         node.foundPeer()
         let places = [router, NodeHarness.first, node.own.hoa.address, ip("192.168.1.1"), ip("100.64.0.1"), ip("fd00::1"), ip("2002:c0a8:101::1")]
-        try node.answerQuery(record(node, places.map { Endpoint($0, port: 631) }))
+        try node.answerQuery(node.peerRecord(at: places.map { Endpoint($0, port: 631) }))
         try node.acknowledgeHANotify()
         node.sent.removeAll { $0.message.type == .maNotify }
         node.advance(.seconds(10))

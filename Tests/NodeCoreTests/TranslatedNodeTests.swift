@@ -10,20 +10,12 @@ import Testing
     private static let inside = ip("10.1.2.3")
     private let seen = Endpoint(ip("192.0.2.100"), port: 40_001)
 
-    /// The own servers answer where they see the node.
-    private func observe(_ node: NodeHarness, seen: Endpoint) {
-        while let index = node.sent.firstIndex(where: \.isAsk) {
-            let ask = node.sent.remove(at: index)
-            node.answer(ask, .bindAck(BindAck(code: .ok, cookie: node.cookie(ask), observed: seen)))
-        }
-    }
-
     private func registered() throws -> NodeHarness {
         let node = try NodeHarness()
         node.ignoresAsks = false
         node.links([Self.inside])
         node.foundOwn()
-        observe(node, seen: seen)
+        node.observe(seen: seen)
         node.answerProofs()
         return node
     }
@@ -36,7 +28,7 @@ import Testing
         node.foundOwn()
         #expect(node.count(.imsUpdate) == 0)
         #expect(node.count(.bind) == 2)
-        observe(node, seen: seen)
+        node.observe(seen: seen)
         node.answerProofs()
         let update = try node.take(.imsUpdate)
         guard case .imsUpdate(let body) = update.message.body else { return }
@@ -112,7 +104,7 @@ import Testing
         node.links([NodeHarness.first])
         node.foundOwn()
         #expect(node.count(.imsUpdate) == 1)
-        observe(node, seen: Endpoint(NodeHarness.first, port: SignalPort.node))
+        node.observe(seen: Endpoint(NodeHarness.first, port: SignalPort.node))
         node.answerProofs()
         try node.answerUpdate()
         #expect(node.core.isRegistered && node.count(.bind) == 0 && node.count(.imsUpdate) == 0)
@@ -133,7 +125,7 @@ import Testing
         node.links([NodeHarness.first])
         node.foundOwn()
         let local = Endpoint(NodeHarness.first, port: SignalPort.node)
-        observe(node, seen: local)
+        node.observe(seen: local)
         node.answerProofs()
         try node.answerUpdate()
         if let source { check(node, from: source) }
@@ -160,7 +152,7 @@ import Testing
         node.ignoresAsks = false
         node.links([NodeHarness.first])
         node.foundOwn()
-        observe(node, seen: Endpoint(NodeHarness.first, port: SignalPort.node))
+        node.observe(seen: Endpoint(NodeHarness.first, port: SignalPort.node))
         node.answerProofs()
         try node.answerUpdate()
         check(node, from: source)
@@ -243,14 +235,7 @@ import Testing
     @Test("A packet that was on its way to the agent when its peer got a way in datagrams goes on at once")
     func heldBesideWay() throws {
         let node = try NodeHarness()
-        try node.register()
-        node.event { core, now in core.heldOutbound(to: node.peer.hoa.address, now: now) }
-        node.foundPeer()
-        let record = MappingRecord(
-            hoa: node.peer.hoa, sequence: node.wall, lifetime: 600, issued: node.wall, places: [.endpoint(elsewhere, preference: 1)])
-        try node.answerQuery(
-            CertifiedMapping(mapping: try #require(record.signed(with: node.peer.key)), certificate: node.peer.certificate))
-        try node.acknowledgeHANotify()
+        try node.talk(toPeerAt: [elsewhere])
         let probe = try #require(node.sent.last { $0.message.type == .pathProbe })
         guard case .pathProbe(let body) = probe.message.body, let challenge = body.challenge else { return }
         let own = Endpoint(NodeHarness.first, port: SignalPort.node)

@@ -12,10 +12,7 @@ extension NodeCore {
 
     /// How the record of an own HoA lists an own MoA.
     func listing(of moa: MobileAddress, for hoa: HomeAddress) -> OwnEndpoints.Listing {
-        guard let home = homes[hoa] else { return .moa }
-        // A mobile network's prefix is routed to it, whatever its scope: its operator says so, and nobody can be asked.
-        if home.isNetwork, moa.family == hoa.family, addresses.isMobilePrefix(moa) { return .moa }
-        return ownEndpoints.listing(of: moa, for: hoa.family, servers: home.servers?.endpoints ?? [], isShared: home.isNetwork)
+        homes[hoa]?.registration.listing(of: moa, ownEndpoints, isRouted: isRouted(moa, to: hoa)) ?? .moa
     }
 
     /// Whether the own HoA that talks to peers of a family is reached by rewritten packets, wherever it is. Peers send in datagrams to a place that is
@@ -217,7 +214,7 @@ extension NodeCore {
         _ probe: PathProbe, _ sequence: UInt32, _ octetsCount: Int, from source: Endpoint, to local: IPAddress, _ now: Now
     ) {
         // Who is hidden does not answer to whoever tries addresses.
-        guard !isHidden, let challenge = probe.challenge, let home = home(answeringFor: probe.hoa),
+        guard !isHidden, let challenge = probe.challenge, let home = home(speakingFor: probe.hoa),
             home.hoa.family == probe.peerHoA.family, !home.prefix.contains(probe.peerHoA.address)
         else {
             counters.unmatchedDropped += 1
@@ -264,9 +261,6 @@ extension NodeCore {
             from: local, to: source, now)
         perform(peerEndpoints.tell(hoa) { $0.probed(from: source, now.monotonic) }, of: hoa, now)
     }
-
-    /// The own home that speaks for a HoA: this one, or a mobile network's that it is in.
-    private func home(answeringFor hoa: HomeAddress) -> Home? { homes[hoa] ?? homes.values.first { $0.prefix.contains(hoa.address) } }
 
     private func lists(_ peer: Peer, _ endpoint: Endpoint) -> Bool { peer.mapping.record.lists(endpoint) }
 

@@ -84,7 +84,7 @@ extension NodeCore {
     /// A peer wants to know whether a path carries packets: it is answered over the same, with its own cookie.
     private mutating func probedInPath(_ probe: PathProbe, _ sequence: UInt32, _ message: InPathMessage, _ now: Now) {
         guard probe.challenge == nil, probe.hoa == message.pair.own, probe.peerHoA == message.pair.peer,
-            homes.values.contains(where: { $0.prefix.contains(probe.hoa.address) }), requests.answersInPath(probe.peerHoA, now.monotonic)
+            home(speakingFor: probe.hoa) != nil, requests.answersInPath(probe.peerHoA, now.monotonic)
         else {
             counters.unmatchedDropped += 1
             return

@@ -32,6 +32,14 @@ extension NodeCore {
 
     func home(in family: AddressFamily) -> HomeAddress? { homes.keys.first { $0.family == family } }
 
+    /// The own home that speaks for a HoA: that HoA's, or the mobile network's that it is in.
+    func home(speakingFor hoa: HomeAddress) -> Home? { homes.values.first { $0.prefix.contains(hoa.address) } }
+
+    /// Whether an own MoA stands for a prefix that is routed to this node for an own HoA's network.
+    func isRouted(_ moa: MobileAddress, to hoa: HomeAddress) -> Bool {
+        homes[hoa]?.isNetwork == true && moa.family == hoa.family && addresses.isMobilePrefix(moa)
+    }
+
     func isOwn(_ address: IPAddress) -> Bool { addresses.isOwn(address) }
 
     /// Whether the kernel has been told to take packets to this address for an own HoA's.

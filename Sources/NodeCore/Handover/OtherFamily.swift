@@ -45,7 +45,7 @@ extension NodeCore {
     /// Whether packets of an own HoA can be rewritten to carry this own MoA. Those of a mobile network carry a MoPre's addresses.
     func isRewritable(_ moa: MobileAddress, _ hoa: HomeAddress) -> Bool {
         moa.family == hoa.family && !StandIns.isStandIn(moa.address) && !isHidden && !configuration.sharesAddresses
-            && (homes[hoa]?.isNetwork != true || addresses.isMobilePrefix(moa))
+            && (homes[hoa]?.isNetwork != true || isRouted(moa, to: hoa))
     }
 
     /// The own HoAs that are reached by an own MoA, in order.

@@ -12,7 +12,7 @@ extension NodeCore {
             locators: locators, dead: Set(locators.filter(uplinks.isDead)),
             refused: Set(locators.filter(uplinks.isRefused)), cookies: exchanges.servers, clock: clock.outlook(now),
             networkKeys: homes[hoa].flatMap { $0.isNetwork ? networkKeys.keys(of: $0.prefix, now.monotonic) : nil }, endpoints: ownEndpoints,
-            mobilePrefixes: Set(locators.filter(addresses.isMobilePrefix)), relays: listedRelays(of: hoa))
+            routed: Set(locators.filter { isRouted($0, to: hoa) }), relays: listedRelays(of: hoa))
     }
 
     private mutating func inform(

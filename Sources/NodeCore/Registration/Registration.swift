@@ -59,8 +59,8 @@ struct Registration: Sendable {
         let networkKeys: [PublicKey]?
         /// What lies before the own addresses.
         let endpoints: OwnEndpoints
-        /// Those of them that stand for prefixes which are routed to this mobile router.
-        var mobilePrefixes: Set<MobileAddress> = []
+        /// Those of them that stand for prefixes which are routed to the HoA's mobile network.
+        var routed: Set<MobileAddress> = []
         /// The addresses of relays at which the HoA is bound.
         var relays: [Endpoint] = []
     }
@@ -147,14 +147,16 @@ struct Registration: Sendable {
         around.locators.filter { $0 == around.locators.first || !unproven.contains($0) && !around.refused.contains($0) }
     }
 
-    private func isMobilePrefix(_ moa: MobileAddress, _ around: Surroundings) -> Bool {
-        moa.family == hoa.family && around.mobilePrefixes.contains(moa)
+    /// How a record lists an own address.
+    ///
+    /// - Parameter isRouted: it stands for a prefix that is routed to the mobile network, whatever its scope: its operator says so, and nobody can be
+    ///   asked.
+    func listing(of moa: MobileAddress, _ endpoints: OwnEndpoints, isRouted: Bool) -> OwnEndpoints.Listing {
+        isRouted ? .moa : endpoints.listing(of: moa, for: hoa.family, servers: servers.set?.endpoints ?? [], isShared: isNetwork)
     }
 
-    /// How a record lists an own address.
-    private func listing(of moa: MobileAddress, _ around: Surroundings, servers: [Endpoint]) -> OwnEndpoints.Listing {
-        if isMobilePrefix(moa, around) { return .moa }
-        return around.endpoints.listing(of: moa, for: hoa.family, servers: servers, isShared: isNetwork)
+    private func listing(of moa: MobileAddress, _ around: Surroundings) -> OwnEndpoints.Listing {
+        listing(of: moa, around.endpoints, isRouted: around.routed.contains(moa))
     }
 
     /// What is wrong.
@@ -207,7 +209,7 @@ struct Registration: Sendable {
         actions += reading
         var missing: [(moa: MobileAddress, server: Endpoint)] = []
         // A whole prefix nobody can prove; its IMS's operator vouches.
-        for moa in listed(around).dropFirst() where !isMobilePrefix(moa, around) {
+        for moa in listed(around).dropFirst() where !around.routed.contains(moa) {
             guard let server = set.endpoints.first(where: { $0.family == moa.family }) else {
                 unproven.insert(moa)
                 continue
@@ -219,9 +221,9 @@ struct Registration: Sendable {
         // An address that others don't know is listed as they see it. Those that must be seen first are waited for.
         // What a NAT64 shows of us is listed when it is known, and waited for only where there is nothing else.
         let unseen = listed(around).filter { moa in
-            listing(of: moa, around, servers: set.endpoints) == .awaited && (moa == first || !StandIns.isStandIn(moa.address))
+            listing(of: moa, around) == .awaited && (moa == first || !StandIns.isStandIn(moa.address))
         }
-        let seen = listed(around).filter { !isMobilePrefix($0, around) }
+        let seen = listed(around).filter { !around.routed.contains($0) }
         if !seen.isEmpty { actions.append(.observe(seen, at: set.endpoints)) }
         guard !missing.isEmpty || !unseen.isEmpty else { return actions + update(around, now) }
         // The source's cookie is fetched along with the others: it would be asked for anyway.
@@ -301,7 +303,7 @@ struct Registration: Sendable {
             let reason = relayPolicy.takesNone ? "its IMS takes no record that lists relays" : "no relay has granted it a binding"
             return failed(Problem(.noRelay, of: hoa, "it is to be reached by relays alone, and \(reason)"), around, now)
         }
-        if around.relays.isEmpty, locators.allSatisfy({ listing(of: $0, around, servers: set.endpoints) == .never }) {
+        if around.relays.isEmpty, locators.allSatisfy({ listing(of: $0, around) == .never }) {
             let text = "it has no \(hoa.family) address here, and no IMS says where it sees \(first); the IMS needs an \(first.family) address"
             return failed(Problem(.serverLacksFamily, of: hoa, text), around, now)
         }
@@ -336,8 +338,8 @@ struct Registration: Sendable {
     }
 
     private mutating func sign(_ locators: [MobileAddress], _ around: Surroundings, _ now: Now) -> (isDone: Bool, actions: [Action]) {
-        let servers = servers.set?.endpoints ?? []
-        let listings = Dictionary(locators.map { ($0, listing(of: $0, around, servers: servers)) }, uniquingKeysWith: { first, _ in first })
+        // The signer is part of what is asked.
+        let listings = Dictionary(locators.map { ($0, listing(of: $0, around)) }, uniquingKeysWith: { first, _ in first })
         let outcome = signer.sign(
             locators, listing: { listings[$0] ?? .never }, relays: relayPolicy.takesNone ? [] : around.relays,
             of: hoa, under: certificate.current,

@@ -32,7 +32,7 @@ extension NodeCore {
 
     /// Whether an own HoA can be reached at this address, by its current record.
     private func isHere(_ hoa: HomeAddress, at moa: MobileAddress) -> Bool {
-        homes.values.first { $0.prefix.contains(hoa.address) }.map { home in
+        home(speakingFor: hoa).map { home in
             desiredLocators(of: home.hoa).contains(moa) || home.mapping?.record.lists(moa) ?? false
         } ?? false
     }
@@ -78,7 +78,7 @@ extension NodeCore {
         let named = notify.record.mapping.record.hoa
         let isFromOwnServer = ack.source.port == SignalPort.ims && homes.values.contains { $0.registration.servers.contains(ack.source) }
         let subject = Requests.Subject(
-            hoa: hoa, peer: peers[hoa], isNoPeer: homes.values.contains { $0.prefix.contains(hoa.address) } || home(for: hoa) == nil,
+            hoa: hoa, peer: peers[hoa], isNoPeer: home(speakingFor: hoa) != nil || home(for: hoa) == nil,
             isBeingResolved: destinations.contains(hoa), isFromItsServer: isServer(ack.source, of: hoa), isFromOwnServer: isFromOwnServer)
         switch requests.judge(notify, ack, about: subject, now) {
         case .answer(let code, let current, let text):
